@@ -1,0 +1,1 @@
+"""One broker over every GPU cloud."""

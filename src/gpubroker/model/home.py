@@ -1,0 +1,57 @@
+"""Where state lives. Only names of places: nothing here reads or writes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from msgspec import Struct
+
+
+class Home(Struct, frozen=True):
+    """The layout below GPUBROKER_HOME."""
+
+    root: Path
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Home:
+        """GPUBROKER_HOME, else the platform's user data folder."""
+        if chosen := environ.get("GPUBROKER_HOME"):
+            return cls(Path(chosen).expanduser())
+        from platformdirs import user_data_path
+
+        return cls(user_data_path("gpubroker", appauthor=False))
+
+    @property
+    def live_store(self) -> Path:
+        """The store of the live realm."""
+        return self.root / "state.db"
+
+    @property
+    def sandbox(self) -> Path:
+        """The background sandbox's own state: clouds, machines, keys, its process record."""
+        return self.root / "sandbox"
+
+    def sandbox_store(self, sandbox_id: str) -> Path:
+        """The broker's store for one sandbox realm."""
+        return self.sandbox / "stores" / f"{sandbox_id}.db"
+
+    @property
+    def ssh(self) -> Path:
+        """Broker keys, known hosts and the included ssh configuration."""
+        return self.root / "ssh"
+
+    @property
+    def market(self) -> Path:
+        """Offer snapshots, one file a provider, below a folder a realm."""
+        return self.root / "market"
+
+    @property
+    def config(self) -> Path:
+        """The user's configuration."""
+        return self.root / "config.toml"
+
+    @property
+    def seal_key(self) -> Path:
+        """0600 key that seals secrets in the store, where GPUBROKER_SECRET_KEY is not set."""
+        return self.root / "secret.key"

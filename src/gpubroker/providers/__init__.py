@@ -1,0 +1,1 @@
+"""Clouds: one file each, its wire format to and from the model."""

@@ -1,0 +1,1 @@
+"""Every cloud on loopback."""

@@ -1,0 +1,1 @@
+"""One file a cloud: its own protocol, strict, with its quirks."""

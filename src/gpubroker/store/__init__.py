@@ -1,0 +1,1 @@
+"""State: schema, migrations, queries."""

@@ -1,0 +1,1 @@
+"""For tests, ours and others': FakeCloud and the conformance suite."""
