@@ -19,7 +19,7 @@ HIGHEST_PRICE_USD = 1_000_000.0
 """No machine costs this much an hour: a greater figure in an answer is a fault, not a price."""
 
 
-def nanos(usd: float | int | str | Decimal) -> Nanos:
+def nanos(usd: float | str | Decimal) -> Nanos:
     """Nano-dollars of an amount in USD; float noise (0.36979999999999996) rounds away.
 
     Raises ValueError for NaN, infinity, a negative amount or one that no machine costs.

@@ -15,7 +15,7 @@ from gpubroker.model.terms import Availability, Kind, Market, Source
 
 
 class Price(Struct, frozen=True, kw_only=True, gc=False):
-    """By component, so that it can be priced for a query's disk. Per hour unless named otherwise."""
+    """By component, so that a query's disk can be priced. Per hour unless named otherwise."""
 
     compute: Nanos
     """The whole machine, without disk and transfer."""

@@ -1,4 +1,7 @@
-"""What a cloud must answer. One question per call: no sleep, no loop, no retry, no clock inside a provider."""
+"""What a cloud must answer, one question per call.
+
+No sleep, no loop, no retry and no clock inside a provider.
+"""
 
 from __future__ import annotations
 

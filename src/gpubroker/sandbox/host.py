@@ -1,4 +1,4 @@
-"""What the clouds need of the thing that runs machines: the seam between emulators and SSH servers."""
+"""What the clouds need of the thing that runs machines: the seam to the SSH servers."""
 
 from __future__ import annotations
 
