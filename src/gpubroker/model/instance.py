@@ -37,6 +37,8 @@ class Instance(Struct, frozen=True, kw_only=True, omit_defaults=True):
     raw_state: str
     reason: str = ""
     healthy: bool = True
+    pulling: bool = False
+    """Pending because the image is being fetched: slow, but alive."""
     bills_compute: bool
     bills_disk: bool
     price: Nanos | None = None

@@ -17,14 +17,17 @@ from gpubroker.model.terms import Expiry, Market, State
 Phase = Literal["allocating", "booting", "pulling", "ssh", "ready", "ending", "gone"]
 
 
+Outcome = Literal["pending", "created", "refused", "unknown", "failed"]
+"""`failed`: the machine was made, did not get ready and was ended."""
+
+
 class Try(Struct, frozen=True, kw_only=True):
     """One attempt of a launch, in the order they were made."""
 
     attempt: str
     offer_id: str
     provider: str
-    outcome: Literal["pending", "created", "refused", "unknown", "failed"]
-    """`failed`: the machine was made, did not get ready and was ended."""
+    outcome: Outcome
     reason: str = ""
     error_code: str = ""
     price: Nanos

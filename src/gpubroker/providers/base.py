@@ -87,7 +87,7 @@ class Provider(Protocol):
         ...
 
     async def release(self, what: Resource, ref: Ref) -> None:
-        """Idempotent end of what `ensure` made."""
+        """Idempotent end of what `ensure` made for one attempt; owner-wide things stay."""
         ...
 
     async def billing(self, ref: Ref, since: datetime, until: datetime | None) -> Bill:

@@ -1,0 +1,187 @@
+"""Terminated is what the provider says: ask until it is proven, release, then read the bill."""
+
+from __future__ import annotations
+
+import contextlib
+
+import msgspec
+
+from gpubroker.fleet import accounts
+from gpubroker.fleet.context import (
+    Context,
+    Work,
+    encoded,
+    identity_of,
+    offer_of,
+    ref_of,
+    spec_of,
+)
+from gpubroker.model.bill import Bill
+from gpubroker.model.errors import (
+    BrokerError,
+    NotFound,
+    OutcomeUnknown,
+    Trouble,
+    WrongState,
+)
+from gpubroker.model.identity import Ref
+from gpubroker.model.terms import Resource, State
+from gpubroker.providers.base import Provider
+from gpubroker.store.rows import AttemptRow, when
+
+LOOK_S = 2.0
+ASK_AGAIN_S = 20.0
+"""A delete that was accepted and has no effect is sent again after this long."""
+OVERDUE_S = 300.0
+COOL_DOWN_S = 600.0
+WITNESSES = 2
+
+
+async def end(ctx: Context, work: Work, attempt: AttemptRow) -> float:
+    """One step towards a machine that is proven gone. Answer: seconds until the next."""
+    if attempt.status == "intent":
+        return await _give_up_intent(ctx, work, attempt)
+    provider = ctx.clouds.provider(attempt.provider, attempt.account)
+    uid = await accounts.confirm(ctx, provider)
+    try:
+        if attempt.end_asked_at is None or ctx.at() - attempt.end_asked_at > ASK_AGAIN_S:
+            await _ask(ctx, work, attempt, provider)
+        gone = await _witness(ctx, work, attempt, provider, uid)
+    except (Trouble, OutcomeUnknown, WrongState) as trouble:
+        _alert_when_overdue(ctx, work, attempt, trouble)
+        return max(LOOK_S, getattr(trouble, "retry_after_s", None) or 0.0)
+    if not gone:
+        _alert_when_overdue(ctx, work, attempt, None)
+        return LOOK_S
+    await _release_needs(ctx, work, attempt, provider)
+    close(ctx, work, attempt)
+    ctx.boundary("gone recorded")
+    return 0.0
+
+
+async def proven_gone(ctx: Context, work: Work, attempt: AttemptRow) -> bool:
+    """Whether the witnesses agree that a machine which nobody ended is gone."""
+    provider = ctx.clouds.provider(attempt.provider, attempt.account)
+    uid = await accounts.confirm(ctx, provider)
+    return await _witness(ctx, work, attempt, provider, uid)
+
+
+def close(ctx: Context, work: Work, attempt: AttemptRow, event: str = "gone") -> None:
+    """The machine is proven gone: nothing is metered any more, its host key is forgotten."""
+    with work.writing() as write:
+        write.attempt(attempt.id, status="gone", closed_at=ctx.at(), phase="gone")
+        write.meter(attempt.id, None, ctx.at())
+        write.event(event, attempt.id, provider=attempt.provider, provider_id=attempt.ref_id)
+    ctx.forget_host(identity_of(ctx, attempt).name)
+
+
+async def read_bill(ctx: Context, attempt: AttemptRow) -> Bill:
+    """What the provider's record says now; final once it is `ended` or only a person can look."""
+    provider = ctx.clouds.provider(attempt.provider, attempt.account)
+    since = when(attempt.made_at or attempt.created_at)
+    until = None if attempt.closed_at is None else when(attempt.closed_at)
+    bill = await provider.billing(ref_of(attempt), since, until)
+    ctx.store.bill(attempt.id, encoded(bill), ctx.at(), final=bill.status in {"ended", "manual"})
+    ctx.boundary("billed")
+    return bill
+
+
+async def _give_up_intent(ctx: Context, work: Work, attempt: AttemptRow) -> float:
+    if ctx.store.needs(attempt.id):
+        provider = ctx.clouds.provider(attempt.provider, attempt.account)
+        await _release_needs(ctx, work, attempt, provider)
+    with work.writing() as write:
+        write.attempt(attempt.id, status="unsent", outcome="refused", closed_at=ctx.at())
+        write.event("attempt_unsent", attempt.id)
+    return 0.0
+
+
+async def _ask(ctx: Context, work: Work, attempt: AttemptRow, provider: Provider) -> None:
+    ctx.boundary("terminate next")
+    # NotFound: gone already, or so it says; the witnesses decide.
+    with contextlib.suppress(NotFound):
+        await provider.terminate(ref_of(attempt))
+    ctx.boundary("terminate sent")
+    with work.writing() as write:
+        write.attempt(attempt.id, end_asked_at=ctx.at(), phase="ending", phase_since=ctx.at())
+        write.event("terminate_accepted", attempt.id, provider=attempt.provider)
+    ctx.boundary("terminate recorded")
+
+
+async def _witness(
+    ctx: Context, work: Work, attempt: AttemptRow, provider: Provider, uid: str
+) -> bool:
+    """Whether it is proven that the machine is gone.
+
+    Proof is a tombstone; or the vendor's own "no such instance" together with a complete list of
+    the same account and scope; or two such lists, further apart than the grace period.
+    """
+    capabilities = provider.capabilities
+    ref = ref_of(attempt)
+    said_so = False
+    try:
+        instance = await provider.get(ref)
+    except NotFound:
+        said_so = True
+    else:
+        if instance.state is State.TERMINATED and not instance.bills_compute:
+            return True
+        if capabilities.gone != "absent" or instance.state is not State.UNKNOWN:
+            _forget_misses(work, attempt)
+            return False
+    listing = await provider.list(ref.scope)
+    if not listing.complete or listing.account_uid != uid:
+        return False
+    if any(one.ref == ref and one.state is not State.TERMINATED for one in listing.instances):
+        _forget_misses(work, attempt)
+        return False
+    if ctx.at() - (attempt.made_at or 0.0) < capabilities.list_lag_s:
+        return False  # too young to be missed
+    return said_so or _missed_twice(ctx, work, attempt, capabilities.absence_grace_s)
+
+
+def _missed_twice(ctx: Context, work: Work, attempt: AttemptRow, grace_s: float) -> bool:
+    if attempt.missed_at is not None and ctx.at() - attempt.missed_at < grace_s:
+        return False
+    with work.writing() as write:
+        write.attempt(attempt.id, misses=attempt.misses + 1, missed_at=ctx.at())
+    return attempt.misses + 1 >= WITNESSES
+
+
+def _forget_misses(work: Work, attempt: AttemptRow) -> None:
+    if attempt.misses:
+        with work.writing() as write:
+            write.attempt(attempt.id, misses=0, missed_at=None)
+
+
+async def _release_needs(ctx: Context, work: Work, attempt: AttemptRow, provider: Provider) -> None:
+    offer = offer_of(attempt)
+    needs = ctx.store.needs(attempt.id)
+    have = {Resource(n.what): msgspec.json.decode(n.ref, type=Ref) for n in needs if n.ref}
+    for need in reversed(needs):
+        if need.status == "released":
+            continue
+        what = Resource(need.what)
+        if need.ref is None:
+            # Begun and not recorded: ensure is idempotent and says where it is.
+            spec = spec_of(ctx, work.launch)
+            ref = await provider.ensure(what, spec, offer, identity_of(ctx, attempt), have)
+        else:
+            ref = have[what]
+        await provider.release(what, ref)
+        ctx.boundary(f"need {what} released")
+        with work.writing() as write:
+            write.need(attempt.id, need.what, need.seq, "released", encoded(ref))
+
+
+def _alert_when_overdue(
+    ctx: Context, work: Work, attempt: AttemptRow, trouble: BrokerError | None
+) -> None:
+    waited = ctx.at() - attempt.phase_since if attempt.phase == "ending" else 0.0
+    why = str(trouble) if trouble is not None else "the provider still shows the machine"
+    if waited > OVERDUE_S and attempt.look_failed != "overdue":
+        with work.writing() as write:
+            write.attempt(attempt.id, look_failed="overdue")
+            write.event("delete_overdue", attempt.id, seconds=round(waited), why=why)
+    else:
+        work.tell("waiting", what=f"the end of the machine ({why})", seconds=None)

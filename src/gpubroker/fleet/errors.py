@@ -1,0 +1,50 @@
+"""What the fleet itself refuses or could not do."""
+
+from __future__ import annotations
+
+from gpubroker.model.errors import BrokerError, NotFound, PolicyRefused, Refused
+from gpubroker.model.machine import Try
+
+
+class NothingToBeHad(BrokerError):
+    """Every offer that may be tried was tried."""
+
+    word = "no_capacity"
+
+    def __init__(self, tries: tuple[Try, ...]) -> None:
+        self.tries = tries
+        listed = "".join(f"\n  {t.offer_id}: {t.reason or t.outcome}" for t in tries)
+        clouds = len({t.provider for t in tries})
+        super().__init__(
+            f"no machine could be had: {len(tries)} offer{'s' * (len(tries) != 1)} tried in "
+            f"{clouds} cloud{'s' * (clouds != 1)}. Nothing is left behind.{listed}"
+        )
+
+
+class UnknownName(NotFound):
+    """No machine of that name in this realm."""
+
+    word = "not_found"
+
+    def __init__(self, name: str, nearest: tuple[str, ...] = ()) -> None:
+        hint = f" Did you mean {', '.join(nearest)}?" if nearest else ""
+        super().__init__(f"no machine is called {name!r}.{hint}")
+        self.nearest = nearest
+
+
+class AccountChanged(Refused):
+    """The key belongs to another account than the one its machines are recorded under."""
+
+    word = "account_changed"
+
+
+class BidTooHigh(PolicyRefused):
+    """A spot price at or above on-demand."""
+
+    word = "bid_too_high"
+
+
+class StillThere(BrokerError):
+    """The provider accepted the end of a machine and still shows it."""
+
+    word = "not_gone_yet"

@@ -1,0 +1,119 @@
+"""From matching offers to a plan: pure, so that what is shown is what will be done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+
+from gpubroker.catalog.clouds import offer_id
+from gpubroker.fleet.errors import BidTooHigh
+from gpubroker.fleet.requests import LaunchRequest, Plan, PlannedOffer
+from gpubroker.model.errors import BudgetExceeded, CapacityScope, NoExpiry
+from gpubroker.model.money import Nanos, cost, usd
+from gpubroker.model.offer import Offer
+from gpubroker.model.terms import Market
+
+DEFAULT_DISK_GB = 20
+
+
+def plan(
+    offers: Sequence[Offer],
+    request: LaunchRequest,
+    *,
+    total: int,
+    now: datetime,
+    cooldowns: Mapping[tuple[str, str], str],
+) -> Plan:
+    """Rank what will be tried, `request.tries` at most, and say the most it can cost.
+
+    `offers` come ranked as the user sorts them. Raises NoExpiry, BidTooHigh, BudgetExceeded.
+    """
+    if request.ttl is None and not request.no_expiry:
+        raise NoExpiry('a launch needs an expiry: say how long (ttl), or "none" in so many letters')
+    disk_gb = request.disk_gb or request.query.disk_gb or DEFAULT_DISK_GB
+    ranked: list[PlannedOffer] = []
+    left_out: list[tuple[str, str]] = []
+    for offer in offers:
+        identity = offer_id(offer.provider, offer.key)
+        if cooling := _cooling(offer, cooldowns):
+            left_out.append((identity, cooling))
+            continue
+        if len(ranked) == request.tries:
+            break
+        price = offer.price.hourly(disk_gb)
+        if request.bid is not None and offer.market is Market.SPOT:
+            price = Nanos(price - offer.price.compute + request.bid)
+            _refuse_senseless_bid(offer, request.bid, offers)
+        reason = _reason(price, ranked[0].price if ranked else None)
+        ranked.append(PlannedOffer(offer=offer, offer_id=identity, price=price, reason=reason))
+    most = _most(ranked, request)
+    if request.max_cost is not None and most is None:
+        raise BudgetExceeded("a launch without an expiry has no highest cost: give it a ttl")
+    if request.max_cost is not None and most is not None and most > request.max_cost:
+        raise BudgetExceeded(
+            f"this launch could cost ${usd(most):.2f}, more than --max-cost "
+            f"${usd(request.max_cost):.2f}. Nothing was rented. Shorter: --ttl"
+        )
+    return Plan(
+        ranked=tuple(ranked),
+        left_out=tuple(left_out),
+        most=most,
+        expires_at=None if request.ttl is None else now + request.ttl,
+        total=total,
+    )
+
+
+def causes(offer: Offer, scope: CapacityScope) -> str:
+    """What shares the cause of a "no capacity" of this scope, as a key of the store."""
+    kind = f"{offer.gpu.name or offer.gpu.raw}x{offer.gpu_count}/{offer.market}/{offer.tier}"
+    return {
+        "offer": f"offer:{offer.key}",
+        "type_region": f"type:{kind}@{offer.region}",
+        "region": f"region:{offer.region}",
+        "provider": "provider",
+    }[scope]
+
+
+def _cooling(offer: Offer, cooldowns: Mapping[tuple[str, str], str]) -> str:
+    scopes: Iterable[CapacityScope] = ("offer", "type_region", "region", "provider")
+    for scope in scopes:
+        if reason := cooldowns.get((offer.provider, causes(offer, scope))):
+            return reason
+    return ""
+
+
+def _most(ranked: Sequence[PlannedOffer], request: LaunchRequest) -> Nanos | None:
+    if request.ttl is None or not ranked:
+        return None
+    dearest = max(
+        round(planned.price * (1 + request.max_price_increase))
+        if planned.offer.market is not Market.SPOT or request.bid is None
+        else planned.price
+        for planned in ranked
+    )
+    return cost(dearest, request.ttl.total_seconds())
+
+
+def _reason(price: Nanos, best: Nanos | None) -> str:
+    if best is None:
+        return "best by the chosen order"
+    gap = usd(price - best)
+    return f"{'+' if gap >= 0 else '-'}${abs(gap):.3f}/h beside the first"
+
+
+def _refuse_senseless_bid(offer: Offer, bid: Nanos, offers: Sequence[Offer]) -> None:
+    """A bid at or above the on-demand price of the same host buys less for more."""
+    for other in offers:
+        same = other.host is not None and other.host == offer.host
+        if (
+            same
+            and other.provider == offer.provider
+            and other.market is Market.ON_DEMAND
+            and other.gpu_count == offer.gpu_count
+            and bid >= other.price.compute
+        ):
+            raise BidTooHigh(
+                f"a bid of ${usd(bid):.3f}/h is not below the on-demand price of the same machine "
+                f"(${usd(other.price.compute):.3f}/h). Nothing was rented. Use --on-demand, or bid "
+                "less"
+            )

@@ -1,0 +1,169 @@
+"""Rows of the store as the Machine that a user sees: pure, and cheap enough for `ps`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import msgspec
+
+from gpubroker.catalog.clouds import offer_id
+from gpubroker.model.bill import Bill
+from gpubroker.model.identity import attempt_name
+from gpubroker.model.instance import Instance
+from gpubroker.model.machine import Machine, Outcome, Phase, Try
+from gpubroker.model.money import Nanos, cost
+from gpubroker.model.offer import Offer
+from gpubroker.model.terms import Expiry, State
+from gpubroker.store.rows import AttemptRow, LaunchRow, UsageRow, when
+from gpubroker.store.store import Store
+
+
+def machines(
+    store: Store, now: datetime, expiries: Mapping[str, Expiry], *, include_ended: bool = False
+) -> tuple[Machine, ...]:
+    """Every machine of the store, without asking any provider."""
+    return tuple(
+        machine_of(store, launch, now, expiries)
+        for launch in store.launches(include_ended=include_ended)
+    )
+
+
+def machine_of(
+    store: Store, launch: LaunchRow, now: datetime, expiries: Mapping[str, Expiry]
+) -> Machine:
+    """One launch with its present attempt."""
+    attempts = store.attempts(launch.id)
+    present = _present(attempts)
+    offer = msgspec.json.decode(present.offer, type=Offer)
+    instance = _instance(present)
+    usage = [row for attempt in attempts for row in store.usage(attempt.id)]
+    return Machine(
+        launch_id=launch.id,
+        name=launch.name,
+        realm=store.realm,
+        provider=present.provider,
+        account=present.account,
+        provider_id=present.ref_id,
+        state=_state(launch, present, instance),
+        wanted=launch.wanted,
+        phase=_phase(launch, present),
+        stale=bool(present.look_failed),
+        error=launch.error,
+        error_code=launch.error_code,
+        gpu=offer.gpu,
+        gpu_count=offer.gpu_count,
+        market=offer.market,
+        vcpus=offer.vcpus,
+        ram_gb=offer.ram_gb,
+        disk_gb=launch.disk_gb,
+        region=offer.region,
+        price=Nanos(present.price),
+        price_stopped=Nanos(present.price_stopped),
+        reported_price=None if instance is None else instance.price,
+        image=launch.image,
+        created_at=when(launch.created_at),
+        started_at=None if present.ready_at is None else when(present.ready_at),
+        ended_at=None if launch.ended_at is None else when(launch.ended_at),
+        expires_at=None if launch.expires_at is None else when(launch.expires_at),
+        expiry=expiries.get(present.provider, Expiry.CONTROLLER_ONLY),
+        ssh=None if instance is None or not present.open else instance.ssh,
+        host_key_alias=attempt_name(store.owner, present.id),
+        ports={} if instance is None else instance.ports,
+        console_url=present.console_url,
+        cost_so_far=metered(usage, offer, now),
+        bill=_bill(present),
+        bill_checked_at=None if present.bill_at is None else when(present.bill_at),
+        tries=tries_of(attempts),
+    )
+
+
+def tries_of(attempts: Sequence[AttemptRow]) -> tuple[Try, ...]:
+    """What was tried, in order."""
+    return tuple(
+        Try(
+            attempt=attempt.id,
+            offer_id=offer_id(attempt.provider, _key(attempt)),
+            provider=attempt.provider,
+            outcome=_outcome(attempt),
+            reason=attempt.reason,
+            error_code=attempt.error_code,
+            price=Nanos(attempt.price),
+            seconds=_seconds(attempt),
+        )
+        for attempt in attempts
+    )
+
+
+def metered(usage: Sequence[UsageRow], offer: Offer, now: datetime) -> Nanos:
+    """Cost by our clock: rate x seconds of each stretch, each rounded once."""
+    at = now.timestamp()
+    return Nanos(
+        sum(
+            cost(
+                row.rate,
+                max(0.0, (at if row.until is None else row.until) - row.since),
+                increment_s=offer.price.increment_s,
+                minimum_s=offer.price.minimum_s,
+            )
+            for row in usage
+        )
+    )
+
+
+def _present(attempts: Sequence[AttemptRow]) -> AttemptRow:
+    """The attempt in use; else the last that became a machine; else the last."""
+    in_use = [a for a in attempts if a.open and a.wanted == "running"]
+    became = [a for a in attempts if a.ready_at is not None]
+    return (in_use or became or list(attempts))[-1]
+
+
+def _instance(attempt: AttemptRow) -> Instance | None:
+    if attempt.instance is None:
+        return None
+    return msgspec.json.decode(attempt.instance, type=Instance)
+
+
+def _state(launch: LaunchRow, attempt: AttemptRow, instance: Instance | None) -> State:
+    if launch.ended_at is not None:
+        return State.FAILED if launch.error else State.TERMINATED
+    if launch.wanted == "gone":
+        return State.TERMINATING
+    if attempt.status == "gone":
+        return State.TERMINATED
+    if attempt.status == "made" and instance is not None:
+        return instance.state
+    return State.PENDING
+
+
+def _phase(launch: LaunchRow, attempt: AttemptRow) -> Phase:
+    if launch.ended_at is not None:
+        return "gone"
+    if launch.wanted == "gone":
+        return "ending"
+    return attempt.phase
+
+
+def _bill(attempt: AttemptRow) -> Bill:
+    if attempt.bill is not None:
+        return msgspec.json.decode(attempt.bill, type=Bill)
+    if attempt.status == "made":
+        return Bill(status="running")
+    if attempt.ref_id is None:
+        return Bill(status="ended", amount=Nanos(0), evidence="no machine was made")
+    return Bill(status="pending", evidence="not looked up yet")
+
+
+def _outcome(attempt: AttemptRow) -> Outcome:
+    if attempt.status in {"sending", "unknown"}:
+        return "unknown"
+    return attempt.outcome
+
+
+def _seconds(attempt: AttemptRow) -> float | None:
+    end = attempt.ready_at or attempt.closed_at
+    return None if end is None else round(end - attempt.created_at, 3)
+
+
+def _key(attempt: AttemptRow) -> str:
+    return msgspec.json.decode(attempt.offer, type=Offer).key

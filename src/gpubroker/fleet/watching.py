@@ -1,0 +1,181 @@
+"""From a made machine to one that answers: what the provider says, keys, price, SSH, deadlines."""
+
+from __future__ import annotations
+
+import msgspec
+
+from gpubroker.fleet import ending
+from gpubroker.fleet.context import Context, Work, encoded, offer_of, ref_of, spec_of
+from gpubroker.model.errors import BrokerError, NotFound, Refused
+from gpubroker.model.instance import Instance
+from gpubroker.model.money import usd
+from gpubroker.model.terms import State
+from gpubroker.providers.base import KeyAttachable, Provider
+from gpubroker.store.errors import NoSecretKey
+from gpubroker.store.rows import AttemptRow
+
+LOOK_S = 2.0
+PHASE_DEADLINE_S = {"allocating": 300.0, "booting": 900.0, "pulling": 3600.0, "ssh": 600.0}
+"""A phase that lasts longer has failed, and the next offer has its turn."""
+NOT_COMING = frozenset({State.FAILED, State.PREEMPTED, State.TERMINATED})
+"""States from which a machine that was not ready yet does not get ready."""
+
+
+async def watch(ctx: Context, work: Work, attempt: AttemptRow) -> float:
+    """One look at a machine that is wanted and not ready yet."""
+    provider = ctx.clouds.provider(attempt.provider, attempt.account)
+    try:
+        instance = await look(ctx, work, attempt, provider)
+    except NotFound as missing:
+        if ctx.at() - (attempt.made_at or 0) > provider.capabilities.list_lag_s:
+            doom(ctx, work, attempt, f"the provider has no such machine: {missing}")
+        return LOOK_S
+    except BrokerError as trouble:
+        return _look_failed(ctx, work, attempt, trouble)
+    ctx.boundary("observed")
+    attempt = _fresh(work, attempt)
+    if dearer := _dearer(work, attempt, instance):
+        doom(ctx, work, attempt, dearer)
+    elif instance.state in NOT_COMING:
+        doom(ctx, work, attempt, instance.reason or f"the machine is {instance.raw_state}")
+    elif instance.state is State.RUNNING:
+        return await _get_ready(ctx, work, attempt, provider, instance)
+    else:
+        _enforce_deadline(ctx, work, attempt)
+    return LOOK_S
+
+
+async def look(ctx: Context, work: Work, attempt: AttemptRow, provider: Provider) -> Instance:
+    """Read the machine and record what is said of it. Raises what `get` raises."""
+    instance = await provider.get(ref_of(attempt))
+    rate = _rate(attempt, instance)
+    with work.writing() as write:
+        write.attempt(
+            attempt.id, instance=encoded(instance), seen_at=ctx.at(), look_failed="", misses=0
+        )
+        if instance.created_at is not None and attempt.instance is None:
+            write.meter(attempt.id, None, instance.created_at.timestamp())
+            write.meter(attempt.id, rate, instance.created_at.timestamp())
+        else:
+            write.meter(attempt.id, rate, ctx.at())
+        before = _state_before(attempt)
+        if before is not instance.state:
+            write.event(
+                "state",
+                attempt.id,
+                state=instance.state,
+                raw_state=instance.raw_state,
+                reason=instance.reason,
+            )
+        phase = _phase(attempt, instance)
+        if phase != attempt.phase:
+            write.attempt(attempt.id, phase=phase, phase_since=ctx.at())
+            write.event("phase", attempt.id, phase=phase, detail=instance.reason)
+    return instance
+
+
+def doom(ctx: Context, work: Work, attempt: AttemptRow, reason: str) -> None:
+    """This machine is given back; the launch goes on with the next offer."""
+    with work.writing() as write:
+        write.attempt(attempt.id, wanted="gone", outcome="failed", reason=reason)
+        write.event("attempt_failed", attempt.id, provider=attempt.provider, reason=reason)
+    offer = offer_of(attempt)
+    ctx.store.cool_down(
+        attempt.provider, f"offer:{offer.key}", ctx.at() + ending.COOL_DOWN_S, reason
+    )
+    ctx.boundary("given back")
+
+
+async def _get_ready(
+    ctx: Context, work: Work, attempt: AttemptRow, provider: Provider, instance: Instance
+) -> float:
+    try:
+        await _give_keys(ctx, work, attempt, provider)
+    except (Refused, NoSecretKey) as refusal:
+        doom(ctx, work, attempt, f"the SSH keys were refused: {refusal}")
+        return 0.0
+    except BrokerError as trouble:
+        return _look_failed(ctx, work, attempt, trouble)
+    attempt = _fresh(work, attempt)
+    detail = ""
+    if provider.capabilities.ssh != "none" and ctx.probe is not None:
+        if instance.ssh is None:
+            _enforce_deadline(ctx, work, attempt)
+            return LOOK_S
+        name = f"gb-{ctx.store.owner}-{attempt.id}"
+        probed = await ctx.probe(instance.ssh, name, offer_of(attempt))
+        if not probed.answers:
+            _enforce_deadline(ctx, work, attempt)
+            work.tell("waiting", what=f"SSH ({probed.detail})", seconds=None)
+            return LOOK_S
+        if probed.problems:
+            doom(ctx, work, attempt, "; ".join(probed.problems))
+            return 0.0
+        detail = probed.detail
+    with work.writing() as write:
+        write.attempt(attempt.id, ready_at=ctx.at(), phase="ready", phase_since=ctx.at())
+        write.event("ready", attempt.id, detail=detail)
+    ctx.boundary("ready")
+    return 0.0
+
+
+async def _give_keys(ctx: Context, work: Work, attempt: AttemptRow, provider: Provider) -> None:
+    if provider.capabilities.ssh_keys != "attached" or not isinstance(provider, KeyAttachable):
+        return
+    keys = spec_of(ctx, work.launch).ssh_keys
+    for given, key in enumerate(keys[attempt.keys_given :], attempt.keys_given + 1):
+        await provider.attach_key(ref_of(attempt), key)
+        ctx.boundary("key attached")
+        with work.writing() as write:
+            write.attempt(attempt.id, keys_given=given)
+
+
+def _look_failed(ctx: Context, work: Work, attempt: AttemptRow, trouble: BrokerError) -> float:
+    with work.writing() as write:
+        write.attempt(attempt.id, look_failed=str(trouble))
+    work.tell("waiting", what=f"{attempt.provider}: {trouble}", seconds=None)
+    _enforce_deadline(ctx, work, _fresh(work, attempt))
+    return max(LOOK_S, getattr(trouble, "retry_after_s", None) or 0.0)
+
+
+def _enforce_deadline(ctx: Context, work: Work, attempt: AttemptRow) -> None:
+    limit = PHASE_DEADLINE_S.get(attempt.phase)
+    if limit is not None and ctx.at() - attempt.phase_since > limit:
+        doom(ctx, work, attempt, f"not ready: {attempt.phase} for more than {limit:.0f} s")
+
+
+def _dearer(work: Work, attempt: AttemptRow, instance: Instance) -> str:
+    """The provider's own price on the record against the offer's (not once it is in use)."""
+    if instance.price is None or attempt.ready_at is not None:
+        return ""
+    if instance.price <= attempt.price * (1 + work.launch.tolerance):
+        return ""
+    increase = instance.price / attempt.price - 1
+    return (
+        f"the price moved from ${usd(attempt.price):.3f} to ${usd(instance.price):.3f} "
+        f"(+{increase:.0%})"
+    )
+
+
+def _phase(attempt: AttemptRow, instance: Instance) -> str:
+    if attempt.ready_at is not None:
+        return "ready"
+    if instance.state is State.RUNNING:
+        return "ssh"
+    return "pulling" if instance.pulling else "booting"
+
+
+def _rate(attempt: AttemptRow, instance: Instance) -> int | None:
+    if instance.bills_compute:
+        return instance.price if instance.price is not None else attempt.price
+    return attempt.price_stopped if instance.bills_disk else None
+
+
+def _state_before(attempt: AttemptRow) -> State | None:
+    if attempt.instance is None:
+        return None
+    return msgspec.json.decode(attempt.instance, type=Instance).state
+
+
+def _fresh(work: Work, attempt: AttemptRow) -> AttemptRow:
+    return next(one for one in work.attempts if one.id == attempt.id)

@@ -1,0 +1,166 @@
+"""The embedded database: opening, realms, migrations, transactions."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+
+from gpubroker.store.errors import NewerStore, StoreBusy, StoreError, WrongRealm
+
+BUSY_TIMEOUT_S = 10.0
+_NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs"})
+
+
+def migrations() -> list[tuple[int, str]]:
+    """(version, SQL) of every migration, in order."""
+    folder = resources.files("gpubroker.store") / "migrations"
+    names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
+    return [(int(name[:4]), (folder / name).read_text()) for name in names]
+
+
+SCHEMA_VERSION = 1
+"""The newest migration; a test compares."""
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """A connection with the pragmas that the journal needs, at the present schema."""
+    fresh = not path.exists()
+    if fresh:
+        _refuse_network_file_system(path)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # Made by us with tight permissions before SQLite would make it with the umask's.
+        path.touch(mode=0o600)
+    db = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+    try:
+        db.row_factory = sqlite3.Row
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        if version > SCHEMA_VERSION:
+            raise NewerStore(
+                f"{path} was written by a newer gpubroker (schema {version}, this one knows "
+                f"{SCHEMA_VERSION}). Nothing was changed. Upgrade gpubroker, or use another "
+                "GPUBROKER_HOME."
+            )
+        db.execute("PRAGMA foreign_keys = ON")
+        db.execute("PRAGMA synchronous = FULL")
+        if version < SCHEMA_VERSION:
+            (mode,) = db.execute("PRAGMA journal_mode = WAL").fetchone()
+            if mode != "wal":
+                raise StoreError(
+                    f"{path}: this file system cannot hold the journal (mode {mode}). "
+                    "Point GPUBROKER_HOME at a local disk."
+                )
+            _migrate(db, path)
+    except sqlite3.OperationalError as error:
+        db.close()
+        raise translated(error, path) from error
+    except sqlite3.DatabaseError as error:
+        db.close()
+        raise StoreError(
+            f"{path} is not a gpubroker store ({error}). Move it away, or use another "
+            "GPUBROKER_HOME."
+        ) from error
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def translated(error: sqlite3.OperationalError, path: Path | str) -> StoreError:
+    """The store's own error for what SQLite says."""
+    if "locked" in str(error) or "busy" in str(error):
+        return StoreBusy(
+            f"{path} has been locked by another process for {BUSY_TIMEOUT_S:.0f} s. "
+            "Nothing was changed; try again."
+        )
+    return StoreError(f"{path}: {error}. Nothing was changed.")
+
+
+def _migrate(db: sqlite3.Connection, path: Path) -> None:
+    db.execute("BEGIN EXCLUSIVE")
+    try:
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        pending = [(number, sql) for number, sql in migrations() if number > version]
+        if version and pending:
+            shutil.copy2(path, path.with_name(f"{path.name}.before-{pending[-1][0]:04d}"))
+        for number, sql in pending:
+            for statement in _statements(sql):
+                db.execute(statement)
+            db.execute(f"PRAGMA user_version = {number}")
+        db.execute("COMMIT")
+    except BaseException:
+        db.execute("ROLLBACK")
+        raise
+
+
+def _statements(sql: str) -> Iterator[str]:
+    """executescript() would commit first: statements are run one by one inside the lock."""
+    draft = ""
+    for line in sql.splitlines(keepends=True):
+        draft += line
+        if sqlite3.complete_statement(draft):
+            yield draft
+            draft = ""
+
+
+@contextmanager
+def transaction(db: sqlite3.Connection, path: Path) -> Iterator[sqlite3.Connection]:
+    """BEGIN IMMEDIATE … COMMIT; rolled back on any exception. Never around a network call."""
+    try:
+        db.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError as error:
+        raise translated(error, path) from error
+    try:
+        yield db
+        db.execute("COMMIT")
+    except sqlite3.OperationalError as error:
+        _rollback(db)
+        raise translated(error, path) from error
+    except BaseException:
+        _rollback(db)
+        raise
+
+
+def _rollback(db: sqlite3.Connection) -> None:
+    # On a full disk SQLite has rolled back by itself, and ROLLBACK would be an error.
+    if db.in_transaction:
+        db.execute("ROLLBACK")
+
+
+def bind_realm(db: sqlite3.Connection, path: Path, realm: str, owner: str) -> str:
+    """Write realm and owner at creation, refuse another realm later. Answer: the owner."""
+    known = dict(db.execute("SELECT key, value FROM meta").fetchall())
+    if not known:
+        with transaction(db, path):
+            db.execute("INSERT OR IGNORE INTO meta VALUES ('realm', ?)", (realm,))
+            db.execute("INSERT OR IGNORE INTO meta VALUES ('owner', ?)", (owner,))
+        known = dict(db.execute("SELECT key, value FROM meta").fetchall())
+    if known["realm"] != realm:
+        raise WrongRealm(
+            f"{path} belongs to the realm {known['realm']}, not {realm}. Nothing was changed. "
+            "Use the GPUBROKER_HOME that belongs to it."
+        )
+    return str(known["owner"])
+
+
+def _refuse_network_file_system(path: Path) -> None:
+    """WAL needs shared memory, which network file systems do not give."""
+    if sys.platform != "linux":
+        return
+    real = os.path.realpath(path.parent)
+    best, kind = "", ""
+    for line in Path("/proc/mounts").read_text().splitlines():
+        _, mount, fs, *_ = line.split(" ")
+        point = mount.replace("\\040", " ")
+        if (real + "/").startswith(point.rstrip("/") + "/") and len(point) > len(best):
+            best, kind = point, fs
+    if kind in _NETWORK_FILE_SYSTEMS:
+        raise StoreError(
+            f"{path} is on a network file system ({kind}), where SQLite's journal is not safe. "
+            "Point GPUBROKER_HOME at a local disk, or set DATABASE_URL."
+        )

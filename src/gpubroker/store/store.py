@@ -1,0 +1,383 @@
+"""The store: what was wanted, tried, seen and billed. Synchronous, one short transaction a step."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from gpubroker.model.clock import boot_seconds
+from gpubroker.model.identity import new_owner
+from gpubroker.store import sqlite
+from gpubroker.store.errors import LeaseHeld, LeaseLost, NameTaken
+from gpubroker.store.processes import close_holder, open_holder, parse_holder
+from gpubroker.store.rows import (
+    AccountRow,
+    AttemptRow,
+    EventRow,
+    LaunchRow,
+    NeedRow,
+    UsageRow,
+)
+
+LEASE_S = 180.0
+"""Longer than any provider's create deadline, renewed at every step."""
+
+Row = TypeVar("Row", bound=msgspec.Struct)
+
+
+class Lease(msgspec.Struct, frozen=True, kw_only=True):
+    """The right to work on one launch, on the wall clock and on one that counts suspend."""
+
+    launch_id: str
+    fence: int
+    until: float
+    boot_until: float
+
+    def left_s(self) -> float:
+        """The lesser of both clocks; a suspended laptop wakes up with a lease that is over."""
+        return min(self.until - time.time(), self.boot_until - boot_seconds())
+
+
+class Writer:
+    """Writes of one fenced transaction."""
+
+    def __init__(self, db: sqlite3.Connection, launch_id: str, at: float) -> None:
+        self._db = db
+        self._launch_id = launch_id
+        self._at = at
+
+    def launch(self, **columns: Any) -> None:
+        """Set columns of the launch."""
+        _update(self._db, "launches", columns, "id", self._launch_id)
+
+    def attempt(self, id: str, **columns: Any) -> None:
+        """Set columns of one of its attempts."""
+        _update(self._db, "attempts", columns, "id", id)
+
+    def add_attempt(self, **columns: Any) -> None:
+        """One more create call."""
+        _insert(self._db, "attempts", {"launch_id": self._launch_id, **columns})
+
+    def need(self, attempt_id: str, what: str, seq: int, status: str, ref: str | None) -> None:
+        """A step of what must exist before the machine."""
+        self._db.execute(
+            "INSERT INTO needs (attempt_id, what, seq, status, ref) VALUES (?, ?, ?, ?, ?) "
+            "ON CONFLICT (attempt_id, what) DO UPDATE SET status = excluded.status, "
+            "ref = excluded.ref",
+            (attempt_id, what, seq, status, ref),
+        )
+
+    def meter(self, attempt_id: str, rate: int | None, at: float) -> None:
+        """From `at` on the machine costs `rate` an hour; None: nothing any more."""
+        open_row = self._db.execute(
+            "SELECT since, rate FROM usage WHERE attempt_id = ? AND until IS NULL", (attempt_id,)
+        ).fetchone()
+        if open_row is not None:
+            if open_row["rate"] == rate:
+                return
+            at = max(at, open_row["since"])
+            self._db.execute(
+                "UPDATE usage SET until = ? WHERE attempt_id = ? AND until IS NULL",
+                (at, attempt_id),
+            )
+        if rate is not None:
+            self._db.execute(
+                "INSERT INTO usage (attempt_id, since, rate) VALUES (?, ?, ?) "
+                "ON CONFLICT (attempt_id, since) DO UPDATE SET rate = excluded.rate, until = NULL",
+                (attempt_id, at, rate),
+            )
+
+    def event(self, kind: str, attempt_id: str | None = None, **data: Any) -> None:
+        """A line of the machine's history."""
+        _event(self._db, self._at, kind, self._launch_id, attempt_id, data)
+
+
+class Store:
+    """One realm's state in one SQLite file."""
+
+    def __init__(self, path: Path, realm: str) -> None:
+        self.path = path
+        self.realm = realm
+        self._db = sqlite.connect(path)
+        try:
+            self.owner = sqlite.bind_realm(self._db, path, realm, new_owner())
+        except BaseException:
+            self._db.close()
+            raise
+        self._holder = open_holder()
+
+    def close(self) -> None:
+        """Release the file, and with it our leases."""
+        close_holder(self._holder)
+        self._db.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with sqlite.transaction(self._db, self.path) as db:
+            yield db
+
+    # Launches and leases
+
+    def add_launch(
+        self, columns: Mapping[str, Any], first_attempt: Mapping[str, Any], at: float
+    ) -> Lease:
+        """Commit intent, its first attempt, and our lease on it, in one transaction."""
+        now = time.time()
+        with self._transaction() as db:
+            try:
+                _insert(
+                    db,
+                    "launches",
+                    {
+                        **columns,
+                        "holder": str(self._holder),
+                        "lease_until": now + LEASE_S,
+                        "fence": 1,
+                    },
+                )
+            except sqlite3.IntegrityError as error:
+                name = columns["name"]
+                raise NameTaken(f"a machine named {name} has not ended") from error
+            _insert(db, "attempts", {"launch_id": columns["id"], **first_attempt})
+            _event(db, at, "launch", columns["id"], first_attempt["id"], {})
+        return _lease(columns["id"], 1, now)
+
+    def acquire(self, launch_id: str) -> Lease:
+        """Take or renew the lease. Raises LeaseHeld while another living process holds it."""
+        now = time.time()
+        me = str(self._holder)
+        with self._transaction() as db:
+            row = db.execute(
+                "SELECT name, holder, lease_until, fence FROM launches WHERE id = ?", (launch_id,)
+            ).fetchone()
+            held = row["holder"] not in {"", me} and row["lease_until"] > now
+            if held and not (holder := parse_holder(row["holder"])).surely_dead():
+                raise LeaseHeld(row["name"], holder.described)
+            fence = row["fence"] if row["holder"] == me else row["fence"] + 1
+            db.execute(
+                "UPDATE launches SET holder = ?, lease_until = ?, fence = ? WHERE id = ?",
+                (me, now + LEASE_S, fence, launch_id),
+            )
+        return _lease(launch_id, fence, now)
+
+    def release(self, lease: Lease) -> None:
+        """Give the lease back; no effect where another process has it by now."""
+        with self._transaction() as db:
+            db.execute(
+                "UPDATE launches SET holder = '', lease_until = 0 WHERE id = ? AND fence = ?",
+                (lease.launch_id, lease.fence),
+            )
+
+    @contextmanager
+    def fenced(self, lease: Lease, at: float) -> Iterator[Writer]:
+        """One transaction of writes; raises LeaseLost, writing nothing, behind a newer fence."""
+        with self._transaction() as db:
+            row = db.execute(
+                "SELECT name, fence, holder FROM launches WHERE id = ?", (lease.launch_id,)
+            ).fetchone()
+            if row["fence"] != lease.fence:
+                raise LeaseLost(f"{row['name']} was taken over by another gpubroker")
+            yield Writer(db, lease.launch_id, at)
+
+    def want(self, launch_id: str, wanted: str, at: float, why: str) -> None:
+        """What the user wants from now on. No lease is needed: whoever holds it converges."""
+        with self._transaction() as db:
+            # "gone" is final: nothing wants a machine back that was ended.
+            changed = db.execute(
+                "UPDATE launches SET wanted = ? WHERE id = ? AND wanted <> ? "
+                "AND wanted <> 'gone' AND ended_at IS NULL",
+                (wanted, launch_id, wanted),
+            )
+            if changed.rowcount:
+                _event(db, at, "wanted", launch_id, None, {"wanted": wanted, "why": why})
+
+    def launch(self, launch_id: str) -> LaunchRow:
+        """By id."""
+        return self._rows(LaunchRow, "SELECT * FROM launches WHERE id = ?", launch_id)[0]
+
+    def launches(self, *, include_ended: bool = False) -> list[LaunchRow]:
+        """In the order they were made."""
+        where = "" if include_ended else "WHERE ended_at IS NULL"
+        return self._rows(LaunchRow, f"SELECT * FROM launches {where} ORDER BY created_at, id")  # noqa: S608 - a constant
+
+    def due(self, now: float) -> list[LaunchRow]:
+        """Launches that the next command acts on: expired, undecided, or owed an end."""
+        return self._rows(
+            LaunchRow,
+            "SELECT * FROM launches WHERE ended_at IS NULL AND (wanted = 'gone' "
+            "OR expires_at <= ? OR EXISTS (SELECT 1 FROM attempts WHERE launch_id = launches.id "
+            "AND (status IN ('intent', 'sending', 'unknown') "
+            "OR (status = 'made' AND wanted = 'gone')))) ORDER BY created_at, id",
+            now,
+        )
+
+    def names(self) -> set[str]:
+        """Of machines that have not ended."""
+        rows = self._db.execute("SELECT name FROM launches WHERE ended_at IS NULL")
+        return {row["name"] for row in rows}
+
+    # Attempts
+
+    def attempts(self, launch_id: str) -> list[AttemptRow]:
+        """Of one launch, in the order they were made."""
+        return self._rows(
+            AttemptRow, "SELECT * FROM attempts WHERE launch_id = ? ORDER BY seq", launch_id
+        )
+
+    def attempts_of_provider(self, provider: str, account: str) -> list[AttemptRow]:
+        """Every attempt of one account, closed ones too."""
+        return self._rows(
+            AttemptRow,
+            "SELECT * FROM attempts WHERE provider = ? AND account = ? ORDER BY created_at",
+            provider,
+            account,
+        )
+
+    def unbilled(self) -> list[AttemptRow]:
+        """Machines that are gone and whose bill is not final."""
+        return self._rows(
+            AttemptRow,
+            "SELECT * FROM attempts WHERE bill_final = 0 AND status = 'gone' ORDER BY closed_at",
+        )
+
+    def needs(self, attempt_id: str) -> list[NeedRow]:
+        """In the order they were made."""
+        return self._rows(
+            NeedRow, "SELECT * FROM needs WHERE attempt_id = ? ORDER BY seq", attempt_id
+        )
+
+    def usage(self, attempt_id: str) -> list[UsageRow]:
+        """Metered stretches, oldest first."""
+        return self._rows(
+            UsageRow, "SELECT * FROM usage WHERE attempt_id = ? ORDER BY since", attempt_id
+        )
+
+    def bill(self, attempt_id: str, bill: str, at: float, *, final: bool) -> None:
+        """What the provider's record said. The machine is gone: no lease is needed."""
+        with self._transaction() as db:
+            db.execute(
+                "UPDATE attempts SET bill = ?, bill_at = ?, bill_final = ? WHERE id = ?",
+                (bill, at, int(final), attempt_id),
+            )
+
+    def events(self, launch_id: str) -> list[EventRow]:
+        """A machine's history."""
+        return self._rows(
+            EventRow, "SELECT * FROM events WHERE launch_id = ? ORDER BY id", launch_id
+        )
+
+    def add_event(self, at: float, kind: str, **data: Any) -> None:
+        """A line that belongs to no machine of ours."""
+        with self._transaction() as db:
+            _event(db, at, kind, None, None, data)
+
+    # Accounts
+
+    def account(self, provider: str, alias: str) -> AccountRow | None:
+        """What the alias is bound to."""
+        rows = self._rows(
+            AccountRow,
+            "SELECT * FROM accounts WHERE provider = ? AND alias = ?",
+            provider,
+            alias,
+        )
+        return rows[0] if rows else None
+
+    def bind_account(self, provider: str, alias: str, uid: str, frozen: str, at: float) -> None:
+        """Bind at first use; later only `frozen` and the time change."""
+        with self._transaction() as db:
+            db.execute(
+                "INSERT INTO accounts (provider, alias, uid, frozen, seen_at) "
+                "VALUES (?, ?, ?, ?, ?) ON CONFLICT (provider, alias) DO UPDATE SET "
+                "frozen = excluded.frozen, seen_at = excluded.seen_at",
+                (provider, alias, uid, frozen, at),
+            )
+
+    # No capacity, remembered with decay
+
+    def cool_down(self, provider: str, cause: str, until: float, reason: str) -> None:
+        """Leave out what shares the cause until then."""
+        with self._transaction() as db:
+            db.execute(
+                "INSERT INTO cooldowns (provider, cause, until, reason) VALUES (?, ?, ?, ?) "
+                "ON CONFLICT (provider, cause) DO UPDATE SET until = excluded.until, "
+                "reason = excluded.reason",
+                (provider, cause, until, reason),
+            )
+
+    def cooldowns(self, now: float) -> dict[tuple[str, str], str]:
+        """(provider, cause) -> reason, of those still on."""
+        rows = self._db.execute(
+            "SELECT provider, cause, reason FROM cooldowns WHERE until > ?", (now,)
+        )
+        return {(row["provider"], row["cause"]): row["reason"] for row in rows}
+
+    # Rate limits, shared by all processes
+
+    def reserve(self, bucket: str, interval_s: float, burst: int, now: float) -> float:
+        """Take one place in a bucket; the answer is how long to wait for it, in seconds."""
+        with self._transaction() as db:
+            row = db.execute("SELECT tat FROM limits WHERE bucket = ?", (bucket,)).fetchone()
+            arrival = max(now, row["tat"] if row else 0.0)
+            _set_arrival(db, bucket, arrival + interval_s)
+        return max(0.0, arrival - (burst - 1) * interval_s - now)
+
+    def penalise(self, bucket: str, until: float) -> None:
+        """Nobody before then: the provider said so."""
+        with self._transaction() as db:
+            row = db.execute("SELECT tat FROM limits WHERE bucket = ?", (bucket,)).fetchone()
+            _set_arrival(db, bucket, max(until, row["tat"] if row else 0.0))
+
+    def _rows(self, kind: type[Row], sql: str, *parameters: Any) -> list[Row]:
+        return [kind(**dict(row)) for row in self._db.execute(sql, parameters)]
+
+
+def _lease(launch_id: str, fence: int, now: float) -> Lease:
+    return Lease(
+        launch_id=launch_id,
+        fence=fence,
+        until=now + LEASE_S,
+        boot_until=boot_seconds() + LEASE_S,
+    )
+
+
+def _insert(db: sqlite3.Connection, table: str, columns: Mapping[str, Any]) -> None:
+    names = ", ".join(columns)
+    marks = ", ".join("?" * len(columns))
+    # Table and column names are the program's own, never input.
+    db.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", tuple(columns.values()))  # noqa: S608
+
+
+def _update(
+    db: sqlite3.Connection, table: str, columns: Mapping[str, Any], key: str, id: str
+) -> None:
+    settings = ", ".join(f"{name} = ?" for name in columns)
+    db.execute(f"UPDATE {table} SET {settings} WHERE {key} = ?", (*columns.values(), id))  # noqa: S608 - as above
+
+
+def _event(
+    db: sqlite3.Connection,
+    at: float,
+    kind: str,
+    launch_id: str | None,
+    attempt_id: str | None,
+    data: Mapping[str, Any],
+) -> None:
+    db.execute(
+        "INSERT INTO events (at, launch_id, attempt_id, kind, data) VALUES (?, ?, ?, ?, ?)",
+        (at, launch_id, attempt_id, kind, msgspec.json.encode(data).decode()),
+    )
+
+
+def _set_arrival(db: sqlite3.Connection, bucket: str, tat: float) -> None:
+    db.execute(
+        "INSERT INTO limits (bucket, tat) VALUES (?, ?) "
+        "ON CONFLICT (bucket) DO UPDATE SET tat = excluded.tat",
+        (bucket, tat),
+    )
