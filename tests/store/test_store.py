@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -173,21 +174,22 @@ def test_gone_is_final(path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "at", "due"),
     [
-        ({"status": "made"}, 1500.0, False),
-        ({"status": "made"}, 2000.0, True),
+        ({"status": "made", "ready_at": 1400.0}, 1500.0, False),
+        ({"status": "made", "ready_at": 1400.0}, 2000.0, True),
+        ({"status": "made"}, 1500.0, True),
         ({"status": "unknown"}, 1500.0, True),
         ({"status": "intent"}, 1500.0, True),
         ({"status": "made", "wanted": "gone"}, 1500.0, True),
-        ({"status": "refused"}, 1500.0, False),
+        ({"status": "refused"}, 1500.0, True),
     ],
 )
 def test_due_is_what_expired_is_undecided_or_owed_an_end(
-    path: Path, changes: dict[str, str], at: float, due: bool
+    path: Path, changes: dict[str, Any], at: float, due: bool
 ) -> None:
     store = opened(path)
     lease = store.add_launch(LAUNCH, ATTEMPT, 1000.0)
     with store.fenced(lease, 1001.0) as write:
-        write.attempt(ATTEMPT["id"], **changes)
+        write.attempt("a" * 16, **changes)
     assert bool(store.due(at)) is due
     store.close()
 

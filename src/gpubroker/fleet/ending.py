@@ -40,7 +40,7 @@ WITNESSES = 2
 async def end(ctx: Context, work: Work, attempt: AttemptRow) -> float:
     """One step towards a machine that is proven gone. Answer: seconds until the next."""
     if attempt.status == "intent":
-        return await _give_up_intent(ctx, work, attempt)
+        return _give_up_intent(ctx, work, attempt)
     provider = ctx.clouds.provider(attempt.provider, attempt.account)
     uid = await accounts.confirm(ctx, provider)
     try:
@@ -53,7 +53,6 @@ async def end(ctx: Context, work: Work, attempt: AttemptRow) -> float:
     if not gone:
         _alert_when_overdue(ctx, work, attempt, None)
         return LOOK_S
-    await _release_needs(ctx, work, attempt, provider)
     close(ctx, work, attempt)
     ctx.boundary("gone recorded")
     return 0.0
@@ -75,6 +74,31 @@ def close(ctx: Context, work: Work, attempt: AttemptRow, event: str = "gone") ->
     ctx.forget_host(identity_of(ctx, attempt).name)
 
 
+async def release(ctx: Context, work: Work, attempt: AttemptRow) -> float:
+    """Release what was made for an attempt that has no machine any more, last made first."""
+    provider = ctx.clouds.provider(attempt.provider, attempt.account)
+    needs = ctx.store.needs(attempt.id)
+    have = {Resource(n.what): msgspec.json.decode(n.ref, type=Ref) for n in needs if n.ref}
+    for need in reversed(needs):
+        if need.status not in {"intent", "made"}:
+            continue
+        what = Resource(need.what)
+        ref = have.get(what)
+        if ref is None:
+            # Begun and not recorded: ensure is idempotent and says where it is.
+            spec = spec_of(ctx, work.launch)
+            identity = identity_of(ctx, attempt)
+            ref = await provider.ensure(what, spec, offer_of(attempt), identity, have)
+        try:
+            await provider.release(what, ref)
+        except WrongState:
+            return LOOK_S  # the provider has not let go of it yet
+        ctx.boundary(f"need {what} released")
+        with work.writing() as write:
+            write.need(attempt.id, need.what, need.seq, "released", encoded(ref))
+    return 0.0
+
+
 async def read_bill(ctx: Context, attempt: AttemptRow) -> Bill:
     """What the provider's record says now; final once it is `ended` or only a person can look."""
     provider = ctx.clouds.provider(attempt.provider, attempt.account)
@@ -86,10 +110,7 @@ async def read_bill(ctx: Context, attempt: AttemptRow) -> Bill:
     return bill
 
 
-async def _give_up_intent(ctx: Context, work: Work, attempt: AttemptRow) -> float:
-    if ctx.store.needs(attempt.id):
-        provider = ctx.clouds.provider(attempt.provider, attempt.account)
-        await _release_needs(ctx, work, attempt, provider)
+def _give_up_intent(ctx: Context, work: Work, attempt: AttemptRow) -> float:
     with work.writing() as write:
         write.attempt(attempt.id, status="unsent", outcome="refused", closed_at=ctx.at())
         write.event("attempt_unsent", attempt.id)
@@ -119,16 +140,14 @@ async def _witness(
     capabilities = provider.capabilities
     ref = ref_of(attempt)
     said_so = False
-    try:
-        instance = await provider.get(ref)
-    except NotFound:
-        said_so = True
-    else:
-        if instance.state is State.TERMINATED and not instance.bills_compute:
-            return True
-        if capabilities.gone != "absent" or instance.state is not State.UNKNOWN:
+    if capabilities.gone != "absent":
+        try:
+            instance = await provider.get(ref)
+        except NotFound:
+            said_so = True
+        else:
             _forget_misses(work, attempt)
-            return False
+            return instance.state is State.TERMINATED and not instance.bills_compute
     listing = await provider.list(ref.scope)
     if not listing.complete or listing.account_uid != uid:
         return False
@@ -152,26 +171,6 @@ def _forget_misses(work: Work, attempt: AttemptRow) -> None:
     if attempt.misses:
         with work.writing() as write:
             write.attempt(attempt.id, misses=0, missed_at=None)
-
-
-async def _release_needs(ctx: Context, work: Work, attempt: AttemptRow, provider: Provider) -> None:
-    offer = offer_of(attempt)
-    needs = ctx.store.needs(attempt.id)
-    have = {Resource(n.what): msgspec.json.decode(n.ref, type=Ref) for n in needs if n.ref}
-    for need in reversed(needs):
-        if need.status == "released":
-            continue
-        what = Resource(need.what)
-        if need.ref is None:
-            # Begun and not recorded: ensure is idempotent and says where it is.
-            spec = spec_of(ctx, work.launch)
-            ref = await provider.ensure(what, spec, offer, identity_of(ctx, attempt), have)
-        else:
-            ref = have[what]
-        await provider.release(what, ref)
-        ctx.boundary(f"need {what} released")
-        with work.writing() as write:
-            write.need(attempt.id, need.what, need.seq, "released", encoded(ref))
 
 
 def _alert_when_overdue(

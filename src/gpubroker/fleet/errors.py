@@ -48,3 +48,14 @@ class StillThere(BrokerError):
     """The provider accepted the end of a machine and still shows it."""
 
     word = "not_gone_yet"
+
+
+class NoOfferMatches(BrokerError):
+    """Nothing that is for sale fits."""
+
+    word = "no_offer_matches"
+
+    def __init__(self, scanned: int, nearest: tuple[str, ...] = ()) -> None:
+        hint = "".join(f"\n  nearest: {miss}" for miss in nearest)
+        super().__init__(f"none of {scanned} offers matches. Nothing was rented.{hint}")
+        self.nearest = nearest

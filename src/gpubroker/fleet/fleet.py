@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 import msgspec
 
 from gpubroker.fleet import ending, launching, watching
-from gpubroker.fleet.context import Context, Work, encoded, ref_of
+from gpubroker.fleet.context import Context, Work, encoded, identity_of, offer_of, ref_of
 from gpubroker.fleet.errors import NothingToBeHad, StillThere, UnknownName
 from gpubroker.fleet.requests import LaunchRequest, Plan, PlannedOffer, SweepReport
 from gpubroker.fleet.sweeping import sweep
@@ -27,8 +27,8 @@ from gpubroker.model.errors import (
 )
 from gpubroker.model.launch import LaunchSpec
 from gpubroker.model.machine import Machine
-from gpubroker.model.terms import Expiry, State
-from gpubroker.providers.base import Stoppable
+from gpubroker.model.terms import State
+from gpubroker.providers.base import Provider, Stoppable
 from gpubroker.store.errors import LeaseHeld
 from gpubroker.store.rows import AttemptRow, LaunchRow
 from gpubroker.store.store import Lease
@@ -47,9 +47,8 @@ ASK_AGAIN_S = 20.0
 class Fleet:
     """What is rented, in one realm."""
 
-    def __init__(self, ctx: Context, expiries: Mapping[str, Expiry]) -> None:
+    def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
-        self._expiries = expiries
         self._locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     # Launch
@@ -114,10 +113,12 @@ class Fleet:
             return work
 
     @asynccontextmanager
-    async def _held(self, launch_id: str) -> AsyncIterator[Work]:
+    async def _held(
+        self, launch_id: str, *, patience_s: float = HELD_PATIENCE_S
+    ) -> AsyncIterator[Work]:
         """Our lease on a launch. A crash (no Exception) leaves it as a dead process would."""
         async with self._locks[launch_id]:
-            work = Work(self._ctx, await self._acquire(launch_id))
+            work = Work(self._ctx, await self._acquire(launch_id, patience_s))
             try:
                 yield work
             except (Exception, asyncio.CancelledError):
@@ -125,13 +126,13 @@ class Fleet:
                 raise
             self._ctx.store.release(work.lease)
 
-    async def _acquire(self, launch_id: str) -> Lease:
+    async def _acquire(self, launch_id: str, patience_s: float) -> Lease:
         waited = 0.0
         while True:
             try:
                 return self._ctx.store.acquire(launch_id)
             except LeaseHeld:
-                if waited >= HELD_PATIENCE_S:
+                if waited >= patience_s:
                     raise
             await asyncio.sleep(0.2)
             waited += 0.2
@@ -140,17 +141,17 @@ class Fleet:
         """What is to be done next, by desired against observed state. Answer: seconds to wait."""
         self._expire(work)
         gone_wanted = work.launch.wanted == "gone"
-        pauses: list[float] = []
-        for attempt in [a for a in work.attempts if a.open and (gone_wanted or a.wanted == "gone")]:
-            undecided = attempt.status in {"sending", "unknown"}
-            reconcile = launching.look_up if undecided else ending.end
-            pauses.append(await self._attempted(reconcile, work, attempt))
+        owed = self._ctx.store.owed_releases(work.launch.id)
+        unwanted = [a for a in work.attempts if a.open and (gone_wanted or a.wanted == "gone")]
+        closed = [a for a in work.attempts if a.id in owed]
+        pauses = [await self._attempted(_UNWANTED[a.status], work, a) for a in unwanted]
+        pauses += [await self._attempted(ending.release, work, a) for a in closed]
         wanted = [a for a in work.attempts if a.open and a.wanted == "running"]
         if not gone_wanted and wanted:
-            pauses.append(await self._attempted(_CONCERN[wanted[-1].status], work, wanted[-1]))
+            pauses.append(await self._attempted(_WANTED[wanted[-1].status], work, wanted[-1]))
         elif not gone_wanted and self._next_offer(work):
             pauses.append(0.0)
-        elif not any(attempt.open for attempt in work.attempts):
+        elif not pauses and not any(attempt.open for attempt in work.attempts):
             self._finish(work)
         return min(pauses, default=0.0)
 
@@ -209,22 +210,29 @@ class Fleet:
 
     # Commands
 
-    async def settle(self) -> None:
-        """Act on all that is due: expired, undecided, owed an end; and on open bills."""
+    async def settle(self) -> tuple[str, ...]:
+        """Act on all that is due; what another living process works on is left to it.
+
+        Answer: what could not be done, in words. It stays recorded and is tried again.
+        """
         due = self._ctx.store.due(self._ctx.at())
         results = await asyncio.gather(
-            *(self._drive(one.id, _settled, deadline_s=SETTLE_DEADLINE_S) for one in due),
-            return_exceptions=True,
+            *(self._settle(launch.id) for launch in due), return_exceptions=True
         )
+        problems = []
         for launch, result in zip(due, results, strict=True):
-            if isinstance(result, BrokerError):
-                self._ctx.store.add_event(
-                    self._ctx.at(), "settle_failed", name=launch.name, why=str(result)
-                )
-            elif isinstance(result, BaseException):
+            if isinstance(result, BrokerError) and not isinstance(result, LeaseHeld):
+                problems.append(f"{launch.name}: {result}")
+            elif isinstance(result, BaseException) and not isinstance(result, BrokerError):
                 raise result
         for attempt in self._ctx.store.unbilled():
             await self._look_at_bill(attempt)
+        return tuple(problems)
+
+    async def _settle(self, launch_id: str) -> None:
+        async with self._held(launch_id, patience_s=0.0) as work:
+            await self._step(work)
+        await self._drive(launch_id, _settled, deadline_s=SETTLE_DEADLINE_S)
 
     async def show(self, name: str) -> Machine:
         """Ask the provider, record what it says, and answer."""
@@ -316,6 +324,8 @@ class Fleet:
                     if self._ctx.at() - asked_at > ASK_AGAIN_S:
                         await act(ref_of(attempt))
                         asked_at = self._ctx.at()
+                except NotFound:
+                    await self._follow_identity(work, attempt, provider)
                 except NoCapacity:
                     self._ctx.store.want(launch.id, "stopped", self._ctx.at(), "no capacity")
                     raise
@@ -330,6 +340,15 @@ class Fleet:
                 work.renew()
                 attempt = _in_use(work)
         return self._machine(self._ctx.store.launch(launch.id))
+
+    async def _follow_identity(self, work: Work, attempt: AttemptRow, provider: Provider) -> None:
+        """Some clouds give a started machine another id: its carrier tells which."""
+        found = await provider.find(identity_of(self._ctx, attempt), offer_of(attempt))
+        if not found:
+            raise NotFound(f"{provider.display_name} has no such machine any more")
+        with work.writing() as write:
+            write.attempt(attempt.id, ref_id=found[0].ref.id, scope=found[0].ref.scope)
+            write.event("renamed", attempt.id, former=attempt.ref_id, present=found[0].ref.id)
 
     async def sweep(self, *, fix: bool, owner: str | None) -> SweepReport:
         """Compare every configured account with the store."""
@@ -347,15 +366,23 @@ class Fleet:
         return (living or named)[-1]
 
     def _machine(self, launch: LaunchRow) -> Machine:
-        return machine_of(self._ctx.store, launch, self._ctx.now(), self._expiries)
+        return machine_of(self._ctx.store, launch, self._ctx.now())
 
 
-_CONCERN: Mapping[str, Concern] = {
+_WANTED: Mapping[str, Concern] = {
     "intent": launching.begin,
     "sending": launching.look_up,
     "unknown": launching.look_up,
     "made": watching.watch,
 }
+"""What is done with the attempt in use, by its status."""
+_UNWANTED: Mapping[str, Concern] = {
+    "intent": ending.end,
+    "sending": launching.look_up,
+    "unknown": launching.look_up,
+    "made": ending.end,
+}
+"""What is done with an attempt whose machine is not wanted."""
 
 
 def _ready(work: Work) -> bool:
@@ -374,7 +401,10 @@ def _settled(work: Work) -> bool:
     """Nothing is undecided or owed; a machine that is only booting is left to its launch."""
     if work.launch.wanted == "gone":
         return _ended(work)
-    return not any(a.open and (a.status != "made" or a.wanted == "gone") for a in work.attempts)
+    open_attempts = [a for a in work.attempts if a.open]
+    return bool(open_attempts) and all(
+        a.status == "made" and a.wanted == "running" for a in open_attempts
+    )
 
 
 def _in_use(work: Work) -> AttemptRow:

@@ -31,7 +31,7 @@ from gpubroker.model.identity import Ref, new_attempt_id
 from gpubroker.model.instance import Instance
 from gpubroker.model.launch import LaunchSpec
 from gpubroker.model.offer import Offer
-from gpubroker.model.terms import Carrier, Resource
+from gpubroker.model.terms import OWNER_WIDE, Carrier, Resource
 from gpubroker.providers.base import Provider
 from gpubroker.store.errors import NoSecretKey
 from gpubroker.store.rows import AttemptRow
@@ -90,16 +90,18 @@ async def _ensure_needs(
     have: dict[Resource, Ref] = {}
     for seq, what in enumerate(provider.capabilities.needs):
         known = done.get(what)
-        if known is not None and known.status == "made" and known.ref is not None:
+        if known is not None and known.ref is not None:
             have[what] = msgspec.json.decode(known.ref, type=Ref)
             continue
+        shared = what in OWNER_WIDE
         with work.writing() as write:
-            write.need(attempt.id, what, seq, "intent", None)
+            write.need(attempt.id, what, seq, "shared" if shared else "intent", None)
         ctx.boundary(f"need {what} committed")
         have[what] = await provider.ensure(what, spec, offer, identity_of(ctx, attempt), have)
         ctx.boundary(f"need {what} made")
         with work.writing() as write:
-            write.need(attempt.id, what, seq, "made", encoded(have[what]))
+            ref = encoded(have[what])
+            write.need(attempt.id, what, seq, "shared" if shared else "made", ref)
         ctx.boundary(f"need {what} recorded")
     return have
 
@@ -232,6 +234,7 @@ def _made(
             scope=ref.scope,
             ref_id=ref.id,
             console_url=provider.console_url(ref),
+            expiry=provider.capabilities.expiry,
             made_at=ctx.at(),
             phase="booting",
             phase_since=ctx.at(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 import msgspec
@@ -19,19 +19,14 @@ from gpubroker.store.rows import AttemptRow, LaunchRow, UsageRow, when
 from gpubroker.store.store import Store
 
 
-def machines(
-    store: Store, now: datetime, expiries: Mapping[str, Expiry], *, include_ended: bool = False
-) -> tuple[Machine, ...]:
+def machines(store: Store, now: datetime, *, include_ended: bool = False) -> tuple[Machine, ...]:
     """Every machine of the store, without asking any provider."""
     return tuple(
-        machine_of(store, launch, now, expiries)
-        for launch in store.launches(include_ended=include_ended)
+        machine_of(store, launch, now) for launch in store.launches(include_ended=include_ended)
     )
 
 
-def machine_of(
-    store: Store, launch: LaunchRow, now: datetime, expiries: Mapping[str, Expiry]
-) -> Machine:
+def machine_of(store: Store, launch: LaunchRow, now: datetime) -> Machine:
     """One launch with its present attempt."""
     attempts = store.attempts(launch.id)
     present = _present(attempts)
@@ -66,7 +61,7 @@ def machine_of(
         started_at=None if present.ready_at is None else when(present.ready_at),
         ended_at=None if launch.ended_at is None else when(launch.ended_at),
         expires_at=None if launch.expires_at is None else when(launch.expires_at),
-        expiry=expiries.get(present.provider, Expiry.CONTROLLER_ONLY),
+        expiry=Expiry(present.expiry),
         ssh=None if instance is None or not present.open else instance.ssh,
         host_key_alias=attempt_name(store.owner, present.id),
         ports={} if instance is None else instance.ports,

@@ -17,7 +17,7 @@ from gpubroker.store.rows import AttemptRow
 LOOK_S = 2.0
 PHASE_DEADLINE_S = {"allocating": 300.0, "booting": 900.0, "pulling": 3600.0, "ssh": 600.0}
 """A phase that lasts longer has failed, and the next offer has its turn."""
-NOT_COMING = frozenset({State.FAILED, State.PREEMPTED, State.TERMINATED})
+NOT_COMING = frozenset({State.FAILED, State.PREEMPTED, State.STOPPED, State.TERMINATED})
 """States from which a machine that was not ready yet does not get ready."""
 
 

@@ -50,4 +50,6 @@ class Capabilities(Struct, frozen=True, kw_only=True):
     async_create: bool = False
     billing: Literal["exact", "daily", "balance", "manual"]
     billing_lag_s: float = 0
+    public_prices: bool = False
+    """Offers are told without a key."""
     limits: tuple[Limit, ...]

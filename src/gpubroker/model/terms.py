@@ -76,6 +76,10 @@ class Resource(StrEnum):
     NODE_POOL = "node_pool"
 
 
+OWNER_WIDE = frozenset({Resource.SSH_KEY, Resource.FIREWALL, Resource.NETWORK, Resource.NAMESPACE})
+"""Made once per owner and shared by its machines; everything else is made per attempt."""
+
+
 class Expiry(StrEnum):
     """What ends a machine at its expiry when no process of ours runs."""
 

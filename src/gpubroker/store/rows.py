@@ -61,6 +61,7 @@ class AttemptRow(Struct, frozen=True, kw_only=True):
     wanted: Literal["running", "gone"]
     ref_id: str | None
     console_url: str | None
+    expiry: str
     created_at: float
     sent_at: float | None
     absent_after: float | None
@@ -95,7 +96,8 @@ class NeedRow(Struct, frozen=True, kw_only=True):
     attempt_id: str
     what: str
     seq: int
-    status: Literal["intent", "made", "released"]
+    status: Literal["intent", "made", "released", "shared"]
+    """`shared`: belongs to the owner, not to the attempt; it stays."""
     ref: str | None
 
 

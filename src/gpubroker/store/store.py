@@ -207,13 +207,18 @@ class Store:
         return self._rows(LaunchRow, f"SELECT * FROM launches {where} ORDER BY created_at, id")  # noqa: S608 - a constant
 
     def due(self, now: float) -> list[LaunchRow]:
-        """Launches that the next command acts on: expired, undecided, or owed an end."""
+        """Launches that the next command acts on: expired, undecided, not ready, owed an end."""
         return self._rows(
             LaunchRow,
             "SELECT * FROM launches WHERE ended_at IS NULL AND (wanted = 'gone' "
-            "OR expires_at <= ? OR EXISTS (SELECT 1 FROM attempts WHERE launch_id = launches.id "
+            "OR expires_at <= ? OR NOT EXISTS (SELECT 1 FROM attempts "
+            "WHERE launch_id = launches.id AND status = 'made' AND ready_at IS NOT NULL) "
+            "OR EXISTS (SELECT 1 FROM attempts WHERE launch_id = launches.id "
             "AND (status IN ('intent', 'sending', 'unknown') "
-            "OR (status = 'made' AND wanted = 'gone')))) ORDER BY created_at, id",
+            "OR (status = 'made' AND wanted = 'gone') OR (status IN "
+            "('refused', 'absent', 'unsent', 'gone') AND EXISTS (SELECT 1 FROM needs "
+            "WHERE attempt_id = attempts.id AND needs.status IN ('intent', 'made')))))) "
+            "ORDER BY created_at, id",
             now,
         )
 
@@ -245,6 +250,16 @@ class Store:
             AttemptRow,
             "SELECT * FROM attempts WHERE bill_final = 0 AND status = 'gone' ORDER BY closed_at",
         )
+
+    def owed_releases(self, launch_id: str) -> set[str]:
+        """Closed attempts of a launch that something was made for and not released."""
+        rows = self._db.execute(
+            "SELECT DISTINCT attempt_id FROM needs JOIN attempts ON attempts.id = attempt_id "
+            "WHERE launch_id = ? AND needs.status IN ('intent', 'made') "
+            "AND attempts.status IN ('refused', 'absent', 'unsent', 'gone')",
+            (launch_id,),
+        )
+        return {row["attempt_id"] for row in rows}
 
     def needs(self, attempt_id: str) -> list[NeedRow]:
         """In the order they were made."""

@@ -52,6 +52,7 @@ CREATE TABLE attempts (
     wanted       TEXT NOT NULL DEFAULT 'running',
     ref_id       TEXT,
     console_url  TEXT,
+    expiry       TEXT NOT NULL DEFAULT 'controller_only',
     created_at   DOUBLE PRECISION NOT NULL,
     sent_at      DOUBLE PRECISION,
     absent_after DOUBLE PRECISION,       -- an unknown create counts as not done only after this
@@ -82,7 +83,7 @@ CREATE TABLE needs (
     attempt_id TEXT NOT NULL REFERENCES attempts (id),
     what       TEXT NOT NULL,
     seq        INTEGER NOT NULL,
-    status     TEXT NOT NULL,            -- intent, made, released
+    status     TEXT NOT NULL,            -- intent, made, released, shared
     ref        TEXT,                     -- JSON
     PRIMARY KEY (attempt_id, what)
 );

@@ -1,0 +1,5 @@
+"""`python -m gpubroker`."""
+
+from gpubroker.cli.main import main
+
+main()

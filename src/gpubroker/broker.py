@@ -1,0 +1,468 @@
+"""The facade: everything that a face, a program or an agent asks gpubroker to do.
+
+Importing it imports no provider, no HTTP and no event loop: `ps` must not pay for them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Self
+
+from msgspec import structs
+
+from gpubroker.model.errors import Invalid, Unsupported, WrongState
+from gpubroker.model.home import Home
+from gpubroker.model.query import Query, SortKey
+from gpubroker.model.terms import Market
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+    from gpubroker.accounts import Accounts
+    from gpubroker.fleet.context import Probe, Probed
+    from gpubroker.fleet.fleet import Fleet
+    from gpubroker.fleet.requests import Event, LaunchRequest, Plan, SweepReport
+    from gpubroker.market.marketplace import Marketplace, Mode
+    from gpubroker.market.results import SearchResult
+    from gpubroker.model.gpu import GpuModel
+    from gpubroker.model.instance import Endpoint
+    from gpubroker.model.launch import LaunchSpec
+    from gpubroker.model.machine import Machine
+    from gpubroker.model.offer import Offer
+    from gpubroker.model.reports import Check, ProviderInfo
+    from gpubroker.realm import Realm
+    from gpubroker.store.store import Store
+
+PLANNED_FROM = 200
+"""So many matching offers are looked at for a plan: enough to step over what is cooling down."""
+
+
+class Broker:
+    """One realm's market and fleet, for one asyncio loop. Use it as `async with Broker() as b`."""
+
+    def __init__(
+        self,
+        *,
+        home: Home | None = None,
+        environ: Mapping[str, str] | None = None,
+        sandbox: str | None = None,
+        on_event: Callable[[Event], None] | None = None,
+        on_boundary: Callable[[str], None] | None = None,
+        trace_http: Callable[[str], None] | None = None,
+    ) -> None:
+        """`sandbox`: base URL of a running sandbox (default: GPUBROKER_SANDBOX, else live).
+
+        `on_boundary` is told each step between two of which this process may die: for tests.
+        """
+        self._environ = os.environ if environ is None else environ
+        self._home = home or Home.from_env(self._environ)
+        self._on_event = on_event or (lambda _: None)
+        self._on_boundary = on_boundary or (lambda _: None)
+        self._trace_http = trace_http
+        self._world = self._enter(sandbox or self._environ.get("GPUBROKER_SANDBOX"))
+        self._opened_store: Store | None = None
+        self._opened_accounts: Accounts | None = None
+        self._opened_fleet: Fleet | None = None
+        self._opened_market: Marketplace | None = None
+
+    def _enter(self, sandbox: str | None) -> Realm:
+        from gpubroker import realm
+
+        if sandbox:
+            return realm.sandbox(sandbox)
+        if self._environ.get("DATABASE_URL"):
+            raise Unsupported(
+                "DATABASE_URL is set, and PostgreSQL comes later: state is kept in GPUBROKER_HOME. "
+                "Nothing was done. Unset DATABASE_URL, or use --sandbox."
+            )
+        return realm.live()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close connections and the store."""
+        accounts, self._opened_accounts = self._opened_accounts, None
+        if accounts is not None:
+            await accounts.aclose()
+        self.close()
+
+    def close(self) -> None:
+        """Close the store; enough where nothing was asked of a provider."""
+        self._opened_fleet = None
+        store, self._opened_store = self._opened_store, None
+        if store is not None:
+            store.close()
+
+    @property
+    def realm(self) -> str:
+        """Its name: live, or sandbox:<id>."""
+        return self._world.name
+
+    # Collaborators, made when first needed
+
+    def _store(self) -> Store:
+        if self._opened_store is None:
+            from gpubroker.store.store import Store
+
+            _, _, sandbox_id = self.realm.partition(":")
+            path = self._home.sandbox_store(sandbox_id) if sandbox_id else self._home.live_store
+            self._opened_store = Store(path, self.realm)
+        return self._opened_store
+
+    def _accounts(self) -> Accounts:
+        if self._opened_accounts is None:
+            from gpubroker.accounts import Accounts
+
+            self._opened_accounts = Accounts(
+                self._world, self._environ, self._store, self._trace_http
+            )
+        return self._opened_accounts
+
+    def _market(self) -> Marketplace:
+        if self._opened_market is None:
+            from gpubroker.market.marketplace import Marketplace
+            from gpubroker.market.snapshots import Snapshots
+
+            # Shipped prices are the real clouds': they have no place among a sandbox's.
+            self._opened_market = Marketplace(
+                Snapshots(self._home, self.realm), shipped=not self._world.is_sandbox
+            )
+        return self._opened_market
+
+    def _fleet(self) -> Fleet:
+        if self._opened_fleet is None:
+            from gpubroker.fleet.context import Context
+            from gpubroker.fleet.fleet import Fleet
+            from gpubroker.store.seal import Seal
+
+            context = Context(
+                self._store(),
+                self._accounts(),
+                self._world.clock,
+                Seal(self._home.seal_key, self._environ.get("GPUBROKER_SECRET_KEY")),
+                probe=self._probe(),
+                forget_host=self._forget_host,
+                on_event=self._on_event,
+                on_boundary=self._on_boundary,
+            )
+            self._opened_fleet = Fleet(context)
+        return self._opened_fleet
+
+    # The market
+
+    async def search(
+        self,
+        query: Query,
+        *,
+        sort: SortKey = "price",
+        descending: bool | None = None,
+        limit: int | None = 20,
+        mode: Mode = "auto",
+        refresh_timeout_s: float = 3.0,
+    ) -> SearchResult:
+        """Ranked offers, with the part of every source and the way to the nearest miss."""
+        accounts = self._accounts() if mode != "cached" else None
+        return await self._market().search(
+            query,
+            accounts.searchable() if accounts else {},
+            now=self._world.clock.now(),
+            sort=sort,
+            descending=descending,
+            limit=limit,
+            mode=mode,
+            refresh_timeout_s=refresh_timeout_s,
+            keyless=self._accounts().keyless(),
+        )
+
+    def gpus(self) -> tuple[GpuModel, ...]:
+        """Every GPU model of the catalog."""
+        from gpubroker.catalog.gpus import models
+
+        return models()
+
+    def providers(self) -> tuple[ProviderInfo, ...]:
+        """Every cloud, those that are not built yet too."""
+        from gpubroker.catalog.clouds import CLOUDS
+        from gpubroker.model.reports import ProviderInfo
+        from gpubroker.providers import registry
+
+        infos = []
+        for known in CLOUDS:
+            status = registry.status(known.name)
+            account = self._accounts().account(known.name)
+            infos.append(
+                ProviderInfo(
+                    name=known.name,
+                    display_name=known.display_name,
+                    website=known.website,
+                    configured=account is not None,
+                    key_variable=None if account is None else account.found,
+                    variables=known.key_variables,
+                    capabilities=registry.provider_class(known.name).capabilities
+                    if status == "ready"
+                    else None,
+                    health=self._accounts().health(known.name),
+                    status=status,
+                )
+            )
+        return tuple(infos)
+
+    # The fleet
+
+    async def plan(self, request: LaunchRequest) -> Plan:
+        """What a launch would do, and the most it can cost. Raises NoOfferMatches."""
+        from gpubroker.fleet.errors import NoOfferMatches
+        from gpubroker.fleet.planning import plan
+
+        now = self._world.clock.now()
+        hours = None if request.ttl is None else request.ttl.total_seconds() / 3600
+        query = structs.replace(
+            request.query,
+            disk_gb=request.disk_gb or request.query.disk_gb,
+            min_hours=request.query.min_hours or hours,
+        )
+        if request.bid is not None and query.market is None:
+            query = structs.replace(query, market=Market.SPOT)
+        result = await self.search(query, limit=PLANNED_FROM, refresh_timeout_s=10.0)
+        if not result.total:
+            nearest = tuple(f"{miss.change} ({miss.offers} offers)" for miss in result.nearest)
+            raise NoOfferMatches(result.scanned, nearest)
+        cooldowns = self._store().cooldowns(now.timestamp())
+        return plan(result.offers, request, total=result.total, now=now, cooldowns=cooldowns)
+
+    async def launch(
+        self, request: LaunchRequest, *, plan: Plan | None = None, wait: bool = True
+    ) -> Machine:
+        """Rent a machine by the plan that was shown, or by a new one.
+
+        Raises NoOfferMatches, NothingToBeHad (every offer tried), PolicyRefused, NameTaken.
+        """
+        from gpubroker.fleet.errors import NothingToBeHad
+        from gpubroker.store.errors import NameTaken
+
+        plan = plan or await self.plan(request)
+        if not plan.ranked:
+            raise NothingToBeHad(())
+        taken = self._store().names()
+        if request.name in taken:
+            raise NameTaken(
+                f"a machine named {request.name} has not ended. Its twin: --name {request.name}-2"
+            )
+        name = request.name or _free_name(plan.ranked[0].offer, taken)
+        spec = self._spec(request, plan)
+        try:
+            machine = await self._fleet().launch(request, plan, spec, name, wait=wait)
+        finally:
+            self._write_ssh_config()
+        self._include_ssh_config()
+        return machine
+
+    def _spec(self, request: LaunchRequest, plan: Plan) -> LaunchSpec:
+        from gpubroker.fleet.planning import DEFAULT_DISK_GB
+        from gpubroker.model.launch import LaunchSpec
+        from gpubroker.remote.keys import broker_key, check_public_key
+
+        own = broker_key(self._ssh_folder(), self._store().owner).public_line
+        try:
+            users = [check_public_key(line) for line in request.ssh_keys]
+        except ValueError as error:
+            raise Invalid(f"{error}. Nothing was rented.") from None
+        disk_gb = request.disk_gb or request.query.disk_gb or DEFAULT_DISK_GB
+        return LaunchSpec(
+            image=request.image,
+            command=request.command,
+            startup_script=request.startup_script,
+            env=request.env,
+            ports=request.ports,
+            ssh_keys=tuple(dict.fromkeys([own, *users])),
+            disk_gb=int(disk_gb),
+            max_price=request.query.max_price,
+            bid=request.bid,
+            expires_at=plan.expires_at,
+        )
+
+    def machines(self, *, include_ended: bool = False) -> tuple[Machine, ...]:
+        """Every machine of this store. Asks no provider and needs no event loop."""
+        from gpubroker.fleet.view import machines
+
+        now = self._world.clock.now()
+        return machines(self._store(), now, include_ended=include_ended)
+
+    def due(self) -> bool:
+        """Whether something is expired, undecided, not ready or owed an end."""
+        return bool(self._store().due(self._world.clock.now().timestamp()))
+
+    async def settle(self) -> tuple[str, ...]:
+        """Act on what is due. Answer: what could not be done, in words; it is tried again."""
+        try:
+            return await self._fleet().settle()
+        finally:
+            self._write_ssh_config()
+
+    async def show(self, name: str) -> Machine:
+        """The machine as its provider describes it now. Raises UnknownName."""
+        try:
+            return await self._fleet().show(name)
+        finally:
+            self._write_ssh_config()
+
+    async def endpoint(self, name: str) -> Machine:
+        """Like show, and sure to have an SSH endpoint. Raises WrongState where it has none."""
+        machine = await self.show(name)
+        if machine.ssh is None:
+            raise WrongState(
+                f"{name} is {machine.state} ({machine.phase}): there is nothing to log in to. "
+                f"gpubroker show {name} follows it"
+            )
+        return machine
+
+    async def stop(self, name: str) -> Machine:
+        """Stop it; its disk goes on costing. Raises Unsupported where the cloud has no stop."""
+        return await self._fleet().stop(name)
+
+    async def start(self, name: str) -> Machine:
+        """Start it again. Raises NoCapacity where its GPU was taken meanwhile."""
+        try:
+            return await self._fleet().start(name)
+        finally:
+            self._write_ssh_config()
+
+    async def terminate(self, *names: str) -> tuple[Machine, ...]:
+        """End machines, wait until their providers confirm it, look up their bills."""
+        import asyncio
+
+        fleet = self._fleet()
+        for name in names:
+            fleet.find(name)  # an unknown name ends none of the others by halves
+        try:
+            return tuple(await asyncio.gather(*(fleet.terminate(name) for name in names)))
+        finally:
+            self._write_ssh_config()
+
+    async def sweep(self, *, fix: bool = False, owner: str | None = None) -> SweepReport:
+        """Every machine of every account: ours, orphans, ghosts, foreign ones."""
+        try:
+            return await self._fleet().sweep(fix=fix, owner=owner)
+        finally:
+            self._write_ssh_config()
+
+    async def doctor(self) -> tuple[Check, ...]:
+        """Look at the store, the tools and every configured account."""
+        from gpubroker.doctor import examine
+
+        return await examine(self._store(), self._accounts())
+
+    # SSH
+
+    def ssh_folder(self) -> Path:
+        """This realm's ssh configuration, keys and known hosts."""
+        return self._ssh_folder()
+
+    def _ssh_folder(self) -> Path:
+        return self._home.ssh / self.realm.replace(":", "-")
+
+    def _forget_host(self, alias: str) -> None:
+        from gpubroker.remote.known_hosts import forget_host
+
+        forget_host(self._ssh_folder(), alias)
+
+    def _write_ssh_config(self) -> None:
+        """An entry for each machine that can be logged in to, for ssh, scp, rsync and editors."""
+        from gpubroker.remote.keys import broker_key
+        from gpubroker.remote.ssh_config import HostEntry, write_config, write_index
+
+        if self._opened_store is None:
+            return
+        folder = self._ssh_folder()
+        entries: list[HostEntry] = []
+        for machine in self.machines():
+            if machine.ssh is None or machine.ssh.via != "ssh":
+                continue
+            identity = broker_key(folder, self._store().owner).private_path
+            try:
+                entries.append(
+                    HostEntry(
+                        name=machine.name,
+                        alias=machine.host_key_alias,
+                        endpoint=machine.ssh,
+                        identity=identity,
+                    )
+                )
+            except ValueError as error:
+                self._store().add_event(
+                    self._world.clock.now().timestamp(),
+                    "ssh_endpoint_refused",
+                    name=machine.name,
+                    why=str(error),
+                )
+        write_index(self._home.ssh, write_config(folder, entries))
+
+    def _include_ssh_config(self) -> None:
+        """So that plain `ssh gb-NAME` finds our entries; what stands in its way is told."""
+        from pathlib import Path
+
+        from gpubroker.fleet.requests import Event
+        from gpubroker.remote.ssh_config import config_path, include_in_user_config
+
+        user_home = self._environ.get("HOME")
+        if not user_home:
+            return
+        ours = config_path(self._home.ssh)
+        try:
+            changed, why = include_in_user_config(Path(user_home) / ".ssh", ours), ""
+        except (OSError, ValueError) as error:
+            changed, why = False, str(error)
+        if changed or why:
+            data = {"path": str(ours), "why": why}
+            self._on_event(Event(at=self._world.clock.now(), kind="ssh_include", data=data))
+
+    def _probe(self) -> Probe | None:
+        import shutil
+
+        if shutil.which("ssh") is None:
+            return None
+        return self._look_over_ssh
+
+    async def _look_over_ssh(self, endpoint: Endpoint, alias: str, offer: Offer) -> Probed:
+        from gpubroker.fleet.context import Probed
+        from gpubroker.remote import ssh
+        from gpubroker.remote.acceptance import acceptance
+        from gpubroker.remote.keys import broker_key
+
+        folder = self._ssh_folder()
+        key = broker_key(folder, self._store().owner).private_path
+        try:
+            found = await ssh.probe(endpoint, key, folder, alias)
+        except ValueError as error:
+            return Probed(answers=True, detail=str(error), problems=(str(error),))
+        if found.problem == "host_key_changed":
+            return Probed(answers=True, detail=found.detail, problems=("its host key changed",))
+        if found.problem:
+            return Probed(answers=False, detail=found.detail or found.problem)
+        if not found.gpus:
+            return Probed(answers=True, detail="SSH answers; the image has no nvidia-smi")
+        first = found.gpus[0]
+        memory = f" {first.memory_mib / 1024:.0f} GB" if first.memory_mib else ""
+        detail = f"GPU checked: {len(found.gpus)}x {first.name}{memory}, driver {first.driver}"
+        return Probed(answers=True, detail=detail, problems=acceptance(offer, found.gpus))
+
+
+def _free_name(offer: Offer, taken: set[str]) -> str:
+    """rtx-4090-1: the GPU and the first free number."""
+    words = "".join(c if c.isalnum() else " " for c in offer.gpu.name or offer.gpu.raw).split()
+    stem = "-".join(words).lower() or "machine"
+    number = 1
+    while f"{stem}-{number}" in taken:
+        number += 1
+    return f"{stem}-{number}"

@@ -1,0 +1,339 @@
+"""The 24 clouds: what each is called, on the wire, in ids and by people, and where its key is.
+
+One table. A name is looked up without regard to case, spaces, hyphens, dots and underscores.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+from msgspec import Struct
+
+
+class UnknownCloud(KeyError):
+    """No cloud is called so; `nearest` are wire names that look like it."""
+
+    def __init__(self, name: str, nearest: tuple[str, ...]) -> None:
+        super().__init__(name)
+        self.name = name
+        self.nearest = nearest
+
+    def __str__(self) -> str:
+        hint = f". Did you mean {' or '.join(self.nearest)}?" if self.nearest else ""
+        return f'no cloud is called "{self.name}"{hint}'
+
+
+class Cloud(Struct, frozen=True, kw_only=True):
+    """One cloud. Pages are "" where the vendor has none that is known."""
+
+    name: str
+    """On the wire."""
+    display_name: str
+    prefix: str = ""
+    """Of offer and instance ids; the wire name where nothing shorter is in use."""
+    aliases: tuple[str, ...] = ()
+    """Short forms and former names, accepted wherever a name is read."""
+    website: str
+    credentials: tuple[tuple[str, ...], ...] = ()
+    """What must be set: each inner tuple holds the spellings of one secret, best first."""
+    key_page: str = ""
+    billing_page: str = ""
+
+    @property
+    def id_prefix(self) -> str:
+        """What offer ids start with, before the underscore."""
+        return self.prefix or self.name
+
+    @property
+    def key_variables(self) -> tuple[str, ...]:
+        """Every environment variable of the credentials, in order."""
+        return tuple(variable for spellings in self.credentials for variable in spellings)
+
+
+CLOUDS: tuple[Cloud, ...] = (
+    Cloud(
+        name="aws",
+        display_name="AWS",
+        aliases=("ec2", "amazon"),
+        website="https://aws.amazon.com/ec2/",
+        credentials=(("AWS_ACCESS_KEY_ID", "AWS_PROFILE"), ("AWS_SECRET_ACCESS_KEY",)),
+        key_page="https://console.aws.amazon.com/iam/",
+        billing_page="https://console.aws.amazon.com/billing/",
+    ),
+    Cloud(
+        name="azure",
+        display_name="Microsoft Azure",
+        aliases=("az", "microsoft"),
+        website="https://azure.microsoft.com/",
+        credentials=(
+            ("AZURE_TENANT_ID", "ARM_TENANT_ID"),
+            ("AZURE_CLIENT_ID", "ARM_CLIENT_ID"),
+            ("AZURE_CLIENT_SECRET", "ARM_CLIENT_SECRET"),
+            ("AZURE_SUBSCRIPTION_ID", "ARM_SUBSCRIPTION_ID"),
+        ),
+        key_page="https://portal.azure.com/",
+        billing_page="https://portal.azure.com/",
+    ),
+    Cloud(
+        name="coreweave",
+        display_name="CoreWeave",
+        aliases=("cw", "cks"),
+        website="https://www.coreweave.com/",
+        credentials=(("COREWEAVE_API_TOKEN", "CW_TOKEN"),),
+        key_page="https://console.coreweave.com",
+        billing_page="https://console.coreweave.com",
+    ),
+    Cloud(
+        name="digitalocean",
+        display_name="DigitalOcean",
+        aliases=("do", "ocean"),
+        website="https://www.digitalocean.com/",
+        credentials=(("DIGITALOCEAN_ACCESS_TOKEN", "DIGITALOCEAN_TOKEN", "DIGITAL_OCEAN_API_KEY"),),
+        key_page="https://cloud.digitalocean.com/account/api/tokens",
+        billing_page="https://cloud.digitalocean.com/account/billing",
+    ),
+    Cloud(
+        name="fluidstack",
+        display_name="FluidStack",
+        aliases=("fluid",),
+        website="https://www.fluidstack.io/",
+        credentials=(("FLUIDSTACK_API_KEY",),),
+        key_page="https://dashboard.fluidstack.io/dashboard/api-keys",
+        billing_page="https://dashboard.fluidstack.io/dashboard/billing",
+    ),
+    Cloud(
+        name="gcp",
+        display_name="Google Cloud",
+        aliases=("google", "gce", "googlecloud"),
+        website="https://cloud.google.com/compute",
+        credentials=(("GOOGLE_APPLICATION_CREDENTIALS",),),
+        key_page="https://console.cloud.google.com/iam-admin/serviceaccounts",
+        billing_page="https://console.cloud.google.com/billing",
+    ),
+    Cloud(
+        name="hyperstack",
+        display_name="Hyperstack",
+        aliases=("nexgen", "infrahub"),
+        website="https://www.hyperstack.cloud/",
+        credentials=(("HYPERSTACK_API_KEY",),),
+        key_page="https://console.hyperstack.cloud",
+        billing_page="https://console.hyperstack.cloud",
+    ),
+    Cloud(
+        name="jarvislabs",
+        display_name="Jarvis Labs",
+        aliases=("jarvis", "jl"),
+        website="https://jarvislabs.ai/",
+        credentials=(("JL_API_KEY", "JARVISLABS_API_KEY"),),
+        key_page="https://jarvislabs.ai",
+        billing_page="https://jarvislabs.ai",
+    ),
+    Cloud(
+        name="kubernetes",
+        display_name="Kubernetes",
+        aliases=("k8s", "kube"),
+        website="https://kubernetes.io/",
+        credentials=(("KUBECONFIG",),),
+    ),
+    Cloud(
+        name="lambda_labs",
+        display_name="Lambda",
+        prefix="lambda",
+        aliases=("lambda", "lambdacloud", "lambdalabs"),
+        website="https://lambda.ai/",
+        credentials=(
+            ("LAMBDA_API_KEY", "LAMBDA_CLOUD_API_TOKEN", "LAMBDA_CLOUD_TOKEN", "LAMBDA_API_TOKEN"),
+        ),
+        key_page="https://cloud.lambda.ai/api-keys",
+        billing_page="https://cloud.lambda.ai/usage",
+    ),
+    Cloud(
+        name="lyceum",
+        display_name="Lyceum",
+        website="https://lyceum.technology/",
+        credentials=(("LYCEUM_API_KEY",),),
+        key_page="https://dashboard.lyceum.technology/api-keys",
+        billing_page="https://dashboard.lyceum.technology",
+    ),
+    Cloud(
+        name="modal",
+        display_name="Modal",
+        website="https://modal.com/",
+        credentials=(("MODAL_TOKEN_ID",), ("MODAL_TOKEN_SECRET",)),
+        key_page="https://modal.com/settings/tokens",
+        billing_page="https://modal.com/settings/usage",
+    ),
+    Cloud(
+        name="nebius",
+        display_name="Nebius",
+        website="https://nebius.com/",
+        credentials=(("NEBIUS_IAM_TOKEN", "NEBIUS_PROFILE"),),
+        key_page="https://console.nebius.com",
+        billing_page="https://console.nebius.com",
+    ),
+    Cloud(
+        name="northflank",
+        display_name="Northflank",
+        aliases=("nf",),
+        website="https://northflank.com/",
+        credentials=(("NORTHFLANK_API_TOKEN", "NF_API_TOKEN"),),
+        key_page="https://app.northflank.com",
+        billing_page="https://app.northflank.com",
+    ),
+    Cloud(
+        name="oci",
+        display_name="Oracle Cloud",
+        aliases=("oracle", "oraclecloud"),
+        website="https://www.oracle.com/cloud/",
+        credentials=(("OCI_CONFIG_FILE",),),
+        key_page="https://cloud.oracle.com",
+        billing_page="https://cloud.oracle.com",
+    ),
+    Cloud(
+        name="paperspace",
+        display_name="Paperspace",
+        aliases=("ps",),
+        website="https://www.paperspace.com/",
+        credentials=(("PAPERSPACE_API_KEY",),),
+        key_page="https://console.paperspace.com",
+        billing_page="https://console.paperspace.com",
+    ),
+    Cloud(
+        name="runpod",
+        display_name="RunPod",
+        aliases=("rp",),
+        website="https://www.runpod.io/",
+        credentials=(("RUNPOD_API_KEY",),),
+        key_page="https://console.runpod.io/user/settings",
+        billing_page="https://console.runpod.io/user/billing",
+    ),
+    Cloud(
+        name="salad",
+        display_name="SaladCloud",
+        aliases=("saladcloud",),
+        website="https://salad.com/",
+        credentials=(
+            ("SALAD_API_KEY",),
+            ("SALAD_ORGANIZATION_NAME", "SALAD_ORGANIZATION"),
+        ),
+        key_page="https://portal.salad.com",
+        billing_page="https://portal.salad.com",
+    ),
+    Cloud(
+        name="shadeform",
+        display_name="Shadeform",
+        website="https://www.shadeform.ai/",
+        credentials=(("SHADEFORM_API_KEY",),),
+        key_page="https://platform.shadeform.ai/settings/api",
+        billing_page="https://platform.shadeform.ai/settings/billing",
+    ),
+    Cloud(
+        name="slurm",
+        display_name="Slurm",
+        website="https://slurm.schedmd.com/",
+        credentials=(("SLURM_REST_URL",), ("SLURM_JWT",)),
+    ),
+    Cloud(
+        name="tensordock",
+        display_name="TensorDock",
+        aliases=("td",),
+        website="https://www.tensordock.com/",
+        credentials=(("TENSORDOCK_API_TOKEN", "TENSORDOCK_API_KEY"),),
+        key_page="https://dashboard.tensordock.com/api",
+        billing_page="https://dashboard.tensordock.com",
+    ),
+    Cloud(
+        name="thunder_compute",
+        display_name="Thunder Compute",
+        prefix="thunder",
+        aliases=("thunder", "tnr"),
+        website="https://www.thundercompute.com/",
+        credentials=(("TNR_API_TOKEN", "THUNDER_COMPUTE_API_KEY"),),
+        key_page="https://console.thundercompute.com/settings/tokens",
+        billing_page="https://console.thundercompute.com/settings/billing",
+    ),
+    Cloud(
+        name="vast_ai",
+        display_name="Vast.ai",
+        prefix="vast",
+        aliases=("vast", "vastai"),
+        website="https://vast.ai/",
+        credentials=(("VAST_AI_API_KEY", "VAST_API_KEY"),),
+        key_page="https://cloud.vast.ai/manage-keys/",
+        billing_page="https://cloud.vast.ai/billing/",
+    ),
+    Cloud(
+        name="verda",
+        display_name="Verda",
+        aliases=("datacrunch",),
+        website="https://verda.com/",
+        credentials=(
+            ("VERDA_CLIENT_ID", "DATACRUNCH_CLIENT_ID"),
+            ("VERDA_CLIENT_SECRET", "DATACRUNCH_CLIENT_SECRET"),
+        ),
+        key_page="https://console.verda.com/",
+        billing_page="https://console.verda.com/",
+    ),
+)
+
+_SEPARATORS = str.maketrans("", "", " _-.")
+
+
+def _squash(name: str) -> str:
+    return name.casefold().translate(_SEPARATORS)
+
+
+@cache
+def _by_spelling() -> dict[str, Cloud]:
+    return {
+        _squash(spelling): entry
+        for entry in CLOUDS
+        for spelling in (entry.name, entry.display_name, entry.id_prefix, *entry.aliases)
+    }
+
+
+@cache
+def _id_starts() -> tuple[tuple[str, str], ...]:
+    """(start of an id, wire name), longest first: "vast_ai_1" is not key "ai_1" at "vast"."""
+    starts = {
+        f"{spelling.casefold()}{separator}": entry.name
+        for entry in CLOUDS
+        for spelling in (entry.name, entry.id_prefix, *entry.aliases)
+        for separator in "_:"
+    }
+    return tuple(sorted(starts.items(), key=lambda start: -len(start[0])))
+
+
+def cloud(name: str) -> Cloud:
+    """The cloud of a wire name, display name, id prefix or short form; UnknownCloud otherwise."""
+    squashed = _squash(name)
+    found = _by_spelling().get(squashed)
+    if found is None:
+        import difflib
+
+        close = difflib.get_close_matches(squashed, _by_spelling(), n=3, cutoff=0.6)
+        nearest = dict.fromkeys(_by_spelling()[spelling].name for spelling in close)
+        raise UnknownCloud(name, tuple(nearest))
+    return found
+
+
+def offer_id(provider: str, key: str) -> str:
+    """What a person and the faces call an offer or machine: "vast_12345".
+
+    A provider from outside the table is its own prefix.
+    """
+    known = _by_spelling().get(_squash(provider))
+    return f"{known.id_prefix if known else provider}_{key}"
+
+
+def parse_offer_id(text: str) -> tuple[str, str]:
+    """(wire name, key) of an id with any prefix, provider name or short form before "_" or ":".
+
+    ValueError where the start names no cloud or nothing follows it.
+    """
+    text = text.strip()
+    folded = text.casefold()
+    for start, name in _id_starts():
+        if folded.startswith(start) and len(text) > len(start):
+            return name, text[len(start) :]
+    raise ValueError(f'"{text}" is not an offer id: it should look like vast_12345')

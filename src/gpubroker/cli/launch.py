@@ -1,0 +1,215 @@
+"""`launch`: the plan, the question, then the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gpubroker.cli import failures
+from gpubroker.cli.later import later_option
+from gpubroker.cli.launch_inputs import duration_flag, environment, port, public_key
+from gpubroker.cli.progress import Progress
+from gpubroker.cli.search_flags import DOLLARS, Amount, Unknown, query_of, search_flags
+from gpubroker.cli.session import Realm, Session
+from gpubroker.cli.table import Column, table
+from gpubroker.cli.words import clock_time, counted, money, price, span
+
+if TYPE_CHECKING:
+    from gpubroker.fleet.requests import LaunchRequest, Plan
+    from gpubroker.model.machine import Machine
+
+NO_EXPIRY = "none"
+PLAN_COLUMNS = (
+    Column("PLAN", right=True),
+    Column("OFFER"),
+    Column("GPU"),
+    Column("REGION", drop=2),
+    Column("PRICE/H", right=True),
+    Column("KIND"),
+    Column("WHY", drop=1),
+)
+_TEXT_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@click.command("launch")
+@search_flags
+@click.option("--offer", "offers", multiple=True, metavar="ID", help="Exactly this offer.")
+@click.option("--name", metavar="NAME", help="Yours for it; made up where none is given.")
+@click.option("--image", metavar="REF", help="Container image.")
+@click.option("--env", "env", multiple=True, metavar="K=V", help="Seen by the machine.")
+@click.option("--env-file", multiple=True, type=_TEXT_FILE, help="K=V lines.")
+@click.option("--port", "ports", multiple=True, metavar="8888/tcp", help="To publish.")
+@click.option("--startup-script", type=_TEXT_FILE, help="Runs when the machine starts.")
+@click.option(
+    "--ssh-key", "ssh_keys", multiple=True, metavar="FILE|KEY", help="Public key; else yours."
+)
+@click.option("--disk", type=Amount(1, whole=True), metavar="GB", help="Disk of the machine.")
+@click.option("--ttl", metavar="TIME", help="It ends by itself after this: 4h; 24h if not told.")
+@click.option("--bid", type=DOLLARS, metavar="USD", help="Per hour, for spot machines.")
+@click.option(
+    "--max-price-increase", metavar="SHARE", help="0.1 or 10%: beyond that it is refused."
+)
+@click.option("--max-cost", type=DOLLARS, metavar="USD", help="The most it may cost in all.")
+@click.option("--tries", type=Amount(1, 50, whole=True), default=5, show_default=True, metavar="N")
+@click.option("--wait/--no-wait", default=True, help="Default: until SSH answers.")
+@click.option("--dry-run", is_flag=True, help="Show the plan, rent nothing.")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@later_option("--idle", metavar="TIME", why="idle machines are not ended")
+@later_option("--retry-for", metavar="TIME", why="a launch is tried once through its plan")
+@later_option("--registry-auth", metavar="NAME", why="images are pulled without a login")
+@later_option("--nodes", metavar="N", why="one machine at a time", only="1")
+@click.pass_obj
+def launch_command(
+    session: Session,
+    offers: tuple[str, ...],
+    wait: bool,
+    dry_run: bool,
+    yes: bool,
+    **flags: Any,
+) -> int:
+    """Rent a machine: the best offer first, then the next, until one runs.
+
+    Shows its plan and what it can cost at most, and asks before anything is rented.
+    """
+    request, unknown = request_of(flags, offers, session.environ)
+    realm = session.realm()
+    return session.run(_launch(session, realm, request, unknown, wait, dry_run, yes))
+
+
+async def _launch(
+    session: Session,
+    realm: Realm,
+    request: LaunchRequest,
+    unknown: tuple[Unknown, ...],
+    wait: bool,
+    dry_run: bool,
+    yes: bool,
+) -> int:
+    from gpubroker import wire
+    from gpubroker.fleet.errors import NoOfferMatches
+
+    async with session.broker(realm, Progress(session)) as broker:
+        if not dry_run and broker.due():
+            for why in await broker.settle():
+                session.say(f"warning: not done yet, tried again by the next command: {why}")
+        try:
+            plan = await broker.plan(request)
+        except NoOfferMatches as error:
+            raise (unknown[0] if unknown else error) from error
+        if dry_run:
+            disk_gb = float(request.disk_gb or 0)
+            session.show(
+                wire.plan(plan, disk_gb=disk_gb), lambda: plan_lines(plan, request, session.width)
+            )
+            return failures.DONE if plan.ranked else failures.NO_OFFER
+        for line in plan_lines(plan, request, session.width):
+            session.say(line)
+        if realm.url is None:
+            session.confirm(f"Rent it for at most {money(plan.most)}?", yes=yes)
+        machine = await broker.launch(request, plan=plan, wait=wait)
+    now = session.now(realm)
+    session.show(wire.instance(machine), lambda: launched_lines(machine, now))
+    return failures.DONE
+
+
+def request_of(
+    flags: dict[str, Any], offers: tuple[str, ...], environ: Mapping[str, str]
+) -> tuple[LaunchRequest, tuple[Unknown, ...]]:
+    """The request that the flags make, every value checked before anything is asked."""
+    from gpubroker.fleet.requests import DEFAULT_TOLERANCE, DEFAULT_TTL, LaunchRequest
+    from gpubroker.model.money import nanos
+    from gpubroker.remote.keys import user_keys
+
+    keys = tuple(_offer_key(text) for text in offers)
+    more: dict[str, Any] = {"keys": tuple(key for _, key in keys)}
+    if flags["disk"] is not None:
+        more["disk_gb"] = float(flags["disk"])
+    if keys:
+        flags = flags | {"provider": (*flags["provider"], *(name for name, _ in keys))}
+    query, unknown = query_of(flags, **more)
+    no_expiry = flags["ttl"] == NO_EXPIRY
+    ttl: timedelta | None = None
+    if not no_expiry:
+        ttl = duration_flag(flags["ttl"], "--ttl") if flags["ttl"] else DEFAULT_TTL
+    increase = flags["max_price_increase"]
+    script: Path | None = flags["startup_script"]
+    request = LaunchRequest(
+        query=query,
+        name=flags["name"],
+        image=flags["image"],
+        env=environment(flags["env"], flags["env_file"]),
+        ports=tuple(port(text) for text in flags["ports"]),
+        startup_script=script.read_text() if script else "",
+        ssh_keys=tuple(public_key(text) for text in flags["ssh_keys"]) or user_keys(environ),
+        disk_gb=flags["disk"],
+        ttl=ttl,
+        no_expiry=no_expiry,
+        bid=None if flags["bid"] is None else nanos(flags["bid"]),
+        max_price_increase=DEFAULT_TOLERANCE if increase is None else _share(increase),
+        tries=flags["tries"],
+        max_cost=None if flags["max_cost"] is None else nanos(flags["max_cost"]),
+    )
+    return request, unknown
+
+
+def _offer_key(text: str) -> tuple[str, str]:
+    from gpubroker.catalog.clouds import parse_offer_id
+
+    try:
+        return parse_offer_id(text)
+    except ValueError as error:
+        raise click.UsageError(f"--offer {error}") from None
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 10:  # noqa: PLR2004 - eleven times the price is no increase any more
+        raise click.UsageError(f'--max-price-increase "{text}": expected 0.1 or 10%')
+    return share
+
+
+def plan_lines(plan: Plan, request: LaunchRequest, width: int | None) -> Iterator[str]:
+    """What will be tried in which order, the most it can cost, and how it ends."""
+    from gpubroker.wire import gpu_name
+
+    if not plan.ranked:
+        yield "  None of the matching offers can be tried now:"
+    rows = [
+        [
+            f"{place}.",
+            planned.offer_id,
+            f"{planned.offer.gpu_count}x {gpu_name(planned.offer.gpu)}",
+            planned.offer.region or planned.offer.area,
+            price(planned.price),
+            planned.offer.market.replace("_", "-"),
+            planned.reason,
+        ]
+        for place, planned in enumerate(plan.ranked, 1)
+    ]
+    if rows:
+        yield from table(PLAN_COLUMNS, rows, width)
+    for which, why in plan.left_out:
+        yield f"  left out: {which} ({why})"
+    if request.ttl is None:
+        yield "  It runs, and costs, until you end it: no expiry was asked for."
+    elif plan.ranked:
+        yield f"  At most {money(plan.most)} for {span(request.ttl.total_seconds())}, then it ends."
+
+
+def launched_lines(machine: Machine, now: datetime) -> Iterator[str]:
+    """That it runs, what it costs, when it ends, and what to type next."""
+    hourly = machine.price if machine.reported_price is None else machine.reported_price
+    ends = f", ends {clock_time(machine.expires_at, now)}" if machine.expires_at else ", no expiry"
+    missed = len([one for one in machine.tries if one.outcome in {"refused", "failed"}])
+    after = f" (after {counted(missed, 'offer')} that could not be had)" if missed else ""
+    ready = machine.phase == "ready"
+    yield f"{machine.name} is {'running' if ready else machine.phase}: {price(hourly)}/h{ends}{after}"
+    verb = "ssh" if ready else "show"
+    yield f"    gpubroker {verb} {machine.name}        gpubroker terminate {machine.name}"

@@ -1,0 +1,79 @@
+"""How amounts, ages, durations and times read; and durations as people type them."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta
+
+from gpubroker.model.money import usd
+
+MINUTE, HOUR, DAY = 60, 3600, 86400
+UNITS_S = {"s": 1, "m": MINUTE, "h": HOUR, "d": DAY, "w": 7 * DAY}
+LONGEST = timedelta(days=3650)
+NOTHING = "–"
+_PART = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
+_DURATION = re.compile(rf"(?:{_PART.pattern})+")
+
+
+def duration(text: str) -> timedelta:
+    """ "4h", "30m", "1d12h". ValueError says what was expected."""
+    plain = text.strip().lower().replace(" ", "")
+    parts = _PART.findall(plain) if _DURATION.fullmatch(plain) else []
+    units = [unit for _, unit in parts]
+    if not parts or len(set(units)) != len(units):
+        raise ValueError(f'"{text}" is no duration: write 30m, 4h, 2d or 1d12h')
+    seconds = sum(float(amount) * UNITS_S[unit] for amount, unit in parts)
+    # Compared before it becomes a timedelta, which has an end of its own.
+    if not 0 < seconds <= LONGEST.total_seconds():
+        raise ValueError(f'"{text}" is out of range: more than 0, at most {LONGEST.days}d')
+    return timedelta(seconds=seconds)
+
+
+def price(amount: int | None) -> str:
+    """Per hour: $0.312."""
+    return NOTHING if amount is None else f"${usd(amount):,.3f}"
+
+
+def money(amount: int | None) -> str:
+    """A sum: $1.36; below ten cents with a third digit, so that little is not nothing."""
+    if amount is None:
+        return NOTHING
+    digits = 2 if amount == 0 or abs(usd(amount)) >= 0.1 else 3  # noqa: PLR2004 - ten cents
+    return f"${usd(amount):,.{digits}f}"
+
+
+def age(seconds: float) -> str:
+    """12s, 2m, 5h, 3 d: one unit, rounded down."""
+    seconds = max(seconds, 0)
+    if seconds < MINUTE:
+        return f"{seconds:.0f}s" if seconds < MINUTE - 0.5 else "59s"
+    if seconds < HOUR:
+        return f"{seconds // MINUTE:.0f}m"
+    return f"{seconds // HOUR:.0f}h" if seconds < 2 * DAY else f"{seconds // DAY:.0f} d"
+
+
+def span(seconds: float) -> str:
+    """2h 47m, 5m, 1d 12h: what is left of something."""
+    minutes = int(max(seconds, 0) // MINUTE)
+    if minutes < 1:
+        return f"{max(seconds, 0):.0f}s"
+    days, minutes = divmod(minutes, 24 * 60)
+    hours, minutes = divmod(minutes, 60)
+    parts = [(days, "d"), (hours, "h"), (minutes, "m")]
+    return " ".join(f"{amount}{unit}" for amount, unit in parts if amount)
+
+
+def clock_time(at: datetime, now: datetime) -> str:
+    """18:42 by the local clock, with the date where it is another day."""
+    here, today = at.astimezone(), now.astimezone()
+    return f"{here:%H:%M}" if here.date() == today.date() else f"{here:%a %d %b %H:%M}"
+
+
+def number(value: float | None) -> str:
+    """24, 0.5 or a dash."""
+    return NOTHING if value is None else f"{value:g}"
+
+
+def counted(amount: int, noun: str) -> str:
+    """1 offer, 2 offers."""
+    return f"{amount:,} {noun}{'' if amount == 1 else 's'}"

@@ -1,0 +1,118 @@
+"""The market of one realm: stored and shipped offers, refreshed where too old, and searched."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Literal
+
+from gpubroker.catalog.clouds import UnknownCloud, cloud
+from gpubroker.catalog.shipped import shipped_offers, shipped_providers
+from gpubroker.market.book import Book, Segment, cheapest_first
+from gpubroker.market.results import SearchResult, SourceReport
+from gpubroker.market.search import search_offers
+from gpubroker.market.snapshots import Ignored, Snapshots
+from gpubroker.model.query import Query, SortKey
+
+if TYPE_CHECKING:
+    from gpubroker.providers.base import Provider
+
+Mode = Literal["auto", "live", "cached"]
+
+
+class Marketplace:
+    """Opens with what is stored and shipped; nothing is asked before a search."""
+
+    def __init__(self, snapshots: Snapshots, *, shipped: bool = True) -> None:
+        self._snapshots = snapshots
+        segments, self.ignored = snapshots.load_all()
+        self.book = Book(segments)
+        if shipped:
+            for provider in shipped_providers():
+                if provider not in self.book.segments:
+                    rows = cheapest_first(shipped_offers(provider))
+                    self.book.put(Segment(provider, rows))
+
+    ignored: tuple[Ignored, ...]
+    """Stored files that could not be used."""
+
+    async def search(
+        self,
+        query: Query,
+        providers: Mapping[str, Provider],
+        *,
+        now: datetime,
+        sort: SortKey = "price",
+        descending: bool | None = None,
+        limit: int | None = 20,
+        mode: Mode = "auto",
+        refresh_timeout_s: float = 3.0,
+        keyless: Collection[str] = (),
+    ) -> SearchResult:
+        """Ranked offers with the part of every provider.
+
+        `providers` are those that can be asked; `auto` asks the ones whose answer is older than
+        their cadence, `live` all, `cached` none. `keyless` need credentials before they can rent.
+        """
+        from gpubroker.market.collector import refresh, stale
+
+        asked = _in_question(providers, query)
+        if mode == "cached":
+            asked = {}
+        elif mode == "auto":
+            due = stale(self.book, asked, query, now=now)
+            asked = {name: asked[name] for name in asked if name in due}
+        fresh = await refresh(self.book, asked, query, timeout_s=refresh_timeout_s, now=now)
+        for name, part in fresh.items():
+            if not part.error:
+                # The next process asks again where this one could not write.
+                with contextlib.suppress(OSError):
+                    self._snapshots.save(self.book.segment(name))
+        return search_offers(
+            self.book.offers(),
+            query,
+            now=now,
+            sources=self._sources(query, fresh, providers, keyless),
+            sort=sort,
+            descending=descending,
+            limit=limit,
+        )
+
+    def _sources(
+        self,
+        query: Query,
+        fresh: Mapping[str, SourceReport],
+        providers: Mapping[str, Provider],
+        keyless: Collection[str],
+    ) -> dict[str, SourceReport]:
+        import msgspec
+
+        from gpubroker.market.collector import report
+
+        names = sorted({*self.book.segments, *providers})
+        chosen = _names(query)
+        reports = {
+            name: fresh.get(name) or report(self.book.segment(name), query)
+            for name in names
+            if not chosen or name in chosen
+        }
+        return {
+            name: msgspec.structs.replace(part, needs_key=True) if name in keyless else part
+            for name, part in reports.items()
+        }
+
+
+def _names(query: Query) -> frozenset[str]:
+    names = set()
+    for name in query.providers:
+        try:
+            names.add(cloud(name).name)
+        except UnknownCloud:
+            names.add(name)
+    return frozenset(names)
+
+
+def _in_question(providers: Mapping[str, Provider], query: Query) -> dict[str, Provider]:
+    chosen = _names(query)
+    return {name: entry for name, entry in providers.items() if not chosen or name in chosen}

@@ -1,0 +1,37 @@
+"""Types of the fields in vendors' answers: what is out of bounds is refused while decoding."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from typing import Annotated
+
+from msgspec import Meta
+
+from gpubroker.model.money import HIGHEST_PRICE_USD, NANOS_PER_USD, Nanos
+
+Id = Annotated[int, Meta(ge=1, le=2**63 - 1)]
+Count = Annotated[int, Meta(ge=0, le=1_000_000)]
+Amount = Annotated[float, Meta(ge=0, le=1e15)]
+"""Any size, rate or duration. NaN is refused as well: it is not >= 0."""
+Usd = Annotated[float, Meta(ge=0, le=HIGHEST_PRICE_USD)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Word = Annotated[str, Meta(max_length=200)]
+Text = Annotated[str, Meta(max_length=20_000)]
+
+LAST_EPOCH_S = 253402300799.0
+"""The end of year 9999."""
+
+
+def moment(epoch_s: float | None) -> datetime | None:
+    """Aware UTC of seconds since 1970; None for 0 and for what is no time."""
+    if not epoch_s or not 0 < epoch_s <= LAST_EPOCH_S:
+        return None
+    return datetime.fromtimestamp(epoch_s, UTC)
+
+
+def signed_nanos(usd: float) -> Nanos:
+    """Nano-dollars of an amount that may be negative: balances and credits."""
+    if not math.isfinite(usd) or abs(usd) > HIGHEST_PRICE_USD * 1000:
+        raise ValueError(f"not an amount in USD: {usd!r}")
+    return Nanos(round(usd * NANOS_PER_USD))

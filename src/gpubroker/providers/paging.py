@@ -1,0 +1,54 @@
+"""Lists that come in pages, and when all of one is known to be there."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+from msgspec import Struct
+
+Row = TypeVar("Row")
+MOST_PAGES = 1000
+
+
+class Page(Struct, Generic[Row], frozen=True):
+    """One page."""
+
+    rows: tuple[Row, ...]
+    next_token: str | None
+    total: int | None = None
+    """Of all pages, where the vendor says so."""
+
+
+class Whole(Struct, Generic[Row], frozen=True):
+    """All pages, each row once (its last version), in the order of first sight."""
+
+    rows: tuple[Row, ...]
+    complete: bool
+
+
+async def all_pages(
+    fetch: Callable[[str | None], Awaitable[Page[Row]]], identity: Callable[[Row], object]
+) -> Whole[Row]:
+    """Follows the tokens to the end.
+
+    Complete only where the end was reached, no token came twice, and every total that was told
+    is the number of different rows: rows that moved between pages while we read show as a
+    difference. A failing page raises.
+    """
+    rows: dict[object, Row] = {}
+    totals: set[int] = set()
+    tokens: set[str] = set()
+    token: str | None = None
+    for _ in range(MOST_PAGES):
+        page = await fetch(token)
+        rows.update((identity(row), row) for row in page.rows)
+        if page.total is not None:
+            totals.add(page.total)
+        token = page.next_token
+        if not token:
+            return Whole(tuple(rows.values()), totals <= {len(rows)})
+        if token in tokens:
+            break
+        tokens.add(token)
+    return Whole(tuple(rows.values()), complete=False)

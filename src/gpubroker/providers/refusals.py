@@ -1,0 +1,135 @@
+"""From a vendor's error answer to an error of the model, by a table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+
+from gpubroker.model.errors import (
+    AuthFailed,
+    BadResponse,
+    BrokerError,
+    CapacityScope,
+    Invalid,
+    NoCapacity,
+    OutcomeUnknown,
+    RateLimited,
+    TimedOut,
+    Trouble,
+    Unavailable,
+    WrongState,
+)
+from gpubroker.providers.base import MUTATIONS
+
+if TYPE_CHECKING:
+    from gpubroker.providers.exchange import Answer
+    from gpubroker.providers.redaction import Redactor
+
+LONGEST_RETRY_AFTER_S = 24 * 3600.0
+_TEXT_FIELDS = ("error", "msg", "message", "detail", "error_description")
+OK, REDIRECT, CLIENT, SERVER = 200, 300, 400, 500
+
+
+class Rule(Struct, frozen=True):
+    """One line of a provider's error table: every condition that is given must hold."""
+
+    error: type[BrokerError]
+    words: tuple[str, ...] = ()
+    """Any of these, in lower case, in the answer's text."""
+    statuses: tuple[int, ...] = ()
+    operations: tuple[str, ...] = ()
+    code: str = ""
+    """The stable word for it, where the answer's own is too vague."""
+    scope: CapacityScope = "offer"
+    """Of a NoCapacity."""
+
+
+_BY_STATUS: Mapping[int, type[BrokerError]] = {
+    400: Invalid,
+    401: AuthFailed,
+    403: AuthFailed,
+    409: WrongState,
+    422: Invalid,
+    429: RateLimited,
+}
+"""Where the provider's table has no line. A bare 404 is not here: it is no evidence."""
+
+
+def answer_text(body: bytes) -> tuple[str, str]:
+    """(the vendor's code, its whole text in lower case) of an error answer of any form."""
+    try:
+        decoded = json.loads(body)
+    except (ValueError, RecursionError):
+        return "", body[:4000].decode("utf-8", "replace").lower()
+    if not isinstance(decoded, dict):
+        return "", json.dumps(decoded)[:4000].lower()
+    code = decoded.get("error")
+    parts = [_flat(decoded[name]) for name in _TEXT_FIELDS if decoded.get(name)]
+    return (code[:100] if isinstance(code, str) else ""), " ".join(parts)[:4000].lower()
+
+
+def _flat(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def classify(
+    answer: Answer,
+    rules: Sequence[Rule],
+    *,
+    provider: str,
+    operation: str,
+    redactor: Redactor,
+) -> BrokerError:
+    """The error that this answer is. First the provider's table, then the status."""
+    code, text = answer_text(answer.body)
+    rule = next((r for r in rules if _fits(r, answer.status, text, operation)), None)
+    kind = rule.error if rule else _by_status(answer.status, operation)
+    raw = redactor.body(answer.body)
+    word = (rule.code if rule else "") or code
+    error = kind(
+        f"{provider} answered {answer.status} to {operation}: {raw or 'nothing'}",
+        provider=provider,
+        operation=operation,
+        code=redactor.text(word),
+        raw=raw,
+        http_status=answer.status,
+    )
+    if rule and isinstance(error, NoCapacity):
+        error.scoped(rule.scope)
+    if isinstance(error, Trouble):
+        error.retry_after_s = retry_after_s(answer.headers)
+    if isinstance(error, BadResponse):
+        error.body = raw.encode()
+    return error
+
+
+def _fits(rule: Rule, status: int, text: str, operation: str) -> bool:
+    return (
+        (not rule.statuses or status in rule.statuses)
+        and (not rule.operations or operation in rule.operations)
+        and (not rule.words or any(word in text for word in rule.words))
+    )
+
+
+def _by_status(status: int, operation: str) -> type[BrokerError]:
+    if status in _BY_STATUS:
+        return _BY_STATUS[status]
+    # A mutation is refused only by an answer that the tables know: any other, a gateway's 504
+    # or a 200 that says "success: false" in unknown words, may come after the thing was made.
+    if operation in MUTATIONS:
+        return OutcomeUnknown
+    if status == 408:  # noqa: PLR2004 - Request Timeout
+        return TimedOut
+    return Unavailable if status >= SERVER else BadResponse
+
+
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """Retry-After in seconds; its date form is not used by any of the clouds."""
+    try:
+        seconds = float(headers.get("retry-after", ""))
+    except ValueError:
+        return None
+    return min(seconds, LONGEST_RETRY_AFTER_S) if seconds >= 0 else None

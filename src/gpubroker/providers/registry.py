@@ -1,0 +1,165 @@
+"""Which providers there are, and how one is put together."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol, cast
+
+from gpubroker.catalog.clouds import CLOUDS, UnknownCloud, cloud
+from gpubroker.model.errors import Unsupported
+from gpubroker.providers.accounts import Account, Wiring
+from gpubroker.providers.base import Provider
+
+if TYPE_CHECKING:
+    from gpubroker.model.clock import Clock
+    from gpubroker.providers.circuit import Circuit
+    from gpubroker.providers.exchange import Observer
+    from gpubroker.providers.layers import Faults, Layer, Meter, Recording, StartSpan
+    from gpubroker.providers.limits import LimitBook
+
+ENTRY_POINTS = "gpubroker.providers"
+BUILT_IN: Mapping[str, str] = {"vast_ai": "gpubroker.providers.vast_ai:VastAi"}
+"""Known without asking the metadata of every installed package."""
+EXTRAS: Mapping[str, str] = {}
+"""provider -> extra that brings its SDK, where one is needed."""
+
+DEADLINES: Mapping[str, float] = {
+    "offers": 60.0,
+    "list": 180.0,
+    "billing": 180.0,
+    "create": 120.0,
+    "terminate": 120.0,
+}
+USUAL_DEADLINE_S = 60.0
+OPERATIONS_WITH_USUAL = ("whoami", "scopes", "find", "get", "balance", "ensure", "attach_key")
+
+Status = Literal["ready", "planned", "external"]
+
+
+class ProviderClass(Protocol):
+    """What an entry point must name."""
+
+    def connect(self, account: Account, wiring: Wiring) -> Provider:
+        """The bare provider for one account; opens nothing yet."""
+        ...
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What may watch or disturb the calls of an account."""
+
+    observers: Sequence[Observer] = ()
+    """See every HTTP exchange, secrets removed."""
+    start_span: StartSpan | None = None
+    write_recording: Callable[[Recording], None] | None = None
+    faults: Faults | None = None
+
+
+@dataclass(frozen=True)
+class Connected:
+    """One account, ready: the provider in its layers, and what they know."""
+
+    provider: Provider
+    account: Account
+    meter: Meter
+    circuit: Circuit
+
+
+def names() -> tuple[str, ...]:
+    """Every cloud by its wire name, built or planned."""
+    return tuple(entry.name for entry in CLOUDS)
+
+
+def status(name: str) -> Status:
+    """Whether a provider of this name can be used. UnknownCloud for a name nobody has."""
+    if name in BUILT_IN:
+        return "ready"
+    if name in third_party():
+        return "external"
+    cloud(name)
+    return "planned"
+
+
+def ready() -> tuple[str, ...]:
+    """Wire names that can be connected, ours first; asks no installed package."""
+    return tuple(BUILT_IN)
+
+
+def third_party() -> dict[str, str]:
+    """Wire name -> "module:Class" of providers that other packages bring."""
+    from importlib.metadata import entry_points
+
+    return {
+        point.name: point.value
+        for point in entry_points(group=ENTRY_POINTS)
+        if point.name not in BUILT_IN
+    }
+
+
+def provider_class(name: str) -> type[Provider]:
+    """The class behind a provider's name, or any short form of it.
+
+    Unsupported where the cloud is planned or its extra is missing; UnknownCloud for no cloud.
+    """
+    try:
+        wire_name = cloud(name).name
+    except UnknownCloud:
+        if name not in third_party():
+            raise
+        wire_name = name
+    target = BUILT_IN.get(wire_name) or third_party().get(wire_name)
+    if target is None:
+        raise _unsupported(wire_name, f"{cloud(wire_name).display_name} is planned, not built yet")
+    module, _, attribute = target.partition(":")
+    try:
+        return cast("type[Provider]", getattr(importlib.import_module(module), attribute))
+    except ModuleNotFoundError as missing:
+        extra = EXTRAS.get(wire_name, wire_name)
+        hint = f"{wire_name} needs the module {missing.name}: install gpubroker[{extra}]"
+        raise _unsupported(wire_name, hint) from missing
+
+
+def _unsupported(provider: str, message: str) -> Unsupported:
+    error = Unsupported(message, provider=provider)
+    error.capability = "provider"
+    return error
+
+
+def connect(
+    account: Account,
+    *,
+    clock: Clock,
+    book: LimitBook,
+    base_url: str | None = None,
+    loopback_only: bool = False,
+    hooks: Hooks | None = None,
+) -> Connected:
+    """One account's provider with all its layers around it. Opens no connection yet.
+
+    `book`: the rate limits' arrival times, shared with every process that uses the account.
+    """
+    from gpubroker.providers.circuit import Circuit
+    from gpubroker.providers.decorated import decorate
+    from gpubroker.providers.layers import Meter, RateLimit, Record, Retry, Trace
+    from gpubroker.providers.limits import Limiter
+
+    hooks = hooks or Hooks()
+    kind = cast("ProviderClass", provider_class(account.provider))
+    wiring = Wiring(base_url, loopback_only, clock, hooks.observers)
+    bare = kind.connect(account, wiring)
+    meter, circuit = Meter(clock), Circuit(clock)
+    limiter = Limiter(
+        bare.capabilities.limits, book, clock, provider=bare.name, account=account.alias
+    )
+    layers: list[Layer] = [meter]
+    if hooks.start_span:
+        layers.append(Trace(hooks.start_span))
+    layers += [circuit, Retry(clock), RateLimit(limiter, clock)]
+    if hooks.write_recording:
+        layers.append(Record(hooks.write_recording))
+    if hooks.faults:
+        layers.append(hooks.faults)
+    deadlines = dict.fromkeys(OPERATIONS_WITH_USUAL, USUAL_DEADLINE_S) | dict(DEADLINES)
+    return Connected(decorate(bare, layers, deadlines=deadlines), account, meter, circuit)

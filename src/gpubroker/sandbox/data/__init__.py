@@ -1,0 +1,1 @@
+"""What each cloud has to rent out, and its character."""

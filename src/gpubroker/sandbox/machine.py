@@ -1,0 +1,184 @@
+"""Machines on loopback: a folder, an SSH server, real processes and published ports each."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import os
+import shlex
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType, ModuleType
+from typing import TYPE_CHECKING
+
+from gpubroker.sandbox.host import MachineSpec, RunningMachine
+from gpubroker.sandbox.published import PublishedPort
+from gpubroker.sandbox.shell import (
+    Layout,
+    end_all,
+    environment,
+    layout_of,
+    local_script,
+    login_shell,
+    spawn,
+)
+from gpubroker.sandbox.toolbox import install_tools
+
+if TYPE_CHECKING:
+    from gpubroker.sandbox.ssh_server import SshServer
+
+_SSH_PORT = 22
+_RELAYED = ("tcp", "http", "https")
+
+
+class LoopbackHost:
+    """Runs machines on 127.0.0.1 as the user who started it (see `host.MachineHost`).
+
+    Published are the protocols that run over TCP; container port 22 is the SSH server itself.
+    """
+
+    def __init__(self) -> None:
+        self._machines: dict[tuple[str, str], _Machine] = {}
+        self._folders: dict[tuple[str, str], Path] = {}
+        self._locks: dict[tuple[str, str], asyncio.Lock] = {}
+
+    async def start(self, spec: MachineSpec) -> RunningMachine:
+        """Starts what a boot starts; for a machine that runs, admits the keys and returns it."""
+        at = (spec.provider, spec.id)
+        async with self._lock(at):
+            self._folders[at] = spec.folder
+            if at in self._machines:
+                self._machines[at].admit(spec.keys)
+                return self._machines[at].running
+            machine = _Machine(spec)
+            try:
+                await machine.start()
+            except BaseException:
+                await machine.stop()
+                raise
+            self._machines[at] = machine
+            return machine.running
+
+    async def stop(self, provider: str, machine_id: str) -> None:
+        """Ends its sessions and processes; keeps the folder."""
+        at = (provider, machine_id)
+        async with self._lock(at):
+            if machine := self._machines.pop(at, None):
+                await machine.stop()
+
+    async def remove(self, provider: str, machine_id: str) -> None:
+        """Stops it and deletes the folder, where this host has started it."""
+        await self.stop(provider, machine_id)
+        if folder := self._folders.pop((provider, machine_id), None):
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+    async def admit(self, provider: str, machine_id: str, keys: tuple[str, ...]) -> None:
+        """Exactly these keys from now on; open sessions go on."""
+        if machine := self._machines.get((provider, machine_id)):
+            machine.admit(keys)
+
+    def sessions(self) -> int:
+        """Logins open on all machines."""
+        return sum(machine.logins() for machine in self._machines.values())
+
+    async def close(self) -> None:
+        """Stops all, keeps the folders."""
+        await asyncio.gather(*(self.stop(*at) for at in tuple(self._machines)))
+
+    def _lock(self, at: tuple[str, str]) -> asyncio.Lock:
+        return self._locks.setdefault(at, asyncio.Lock())
+
+
+class _Machine:
+    """One that runs."""
+
+    running: RunningMachine
+
+    def __init__(self, spec: MachineSpec) -> None:
+        self._spec = spec
+        self._layout = layout_of(spec)
+        self._ssh: SshServer | None = None
+        self._ports: list[PublishedPort] = []
+        self._boot: set[asyncio.Task[None]] = set()
+        self._started: set[asyncio.subprocess.Process] = set()
+
+    def admit(self, keys: tuple[str, ...]) -> None:
+        if self._ssh is not None:
+            self._ssh.keys = _ssh_module().admitted(keys)
+
+    def logins(self) -> int:
+        return len(self._ssh.logins) if self._ssh is not None else 0
+
+    async def start(self) -> None:
+        module = await asyncio.to_thread(_ssh_module)
+        self._layout.make()
+        # A sandbox that was killed leaves the processes of its machines behind.
+        await end_all(self._layout.root)
+        install_tools(self._spec, self._layout.tools, self._layout.etc)
+        self._ssh = module.SshServer(self._spec, self._spec.keys)
+        ssh_port = await self._ssh.open(self._spec.ssh_port)
+        self.running = RunningMachine(
+            ssh_port=ssh_port,
+            published=await self._publish(ssh_port),
+            host_key=module.public_line(self._ssh.host_key),
+        )
+        if self._spec.startup_script.strip():
+            self._run("startup", _script_command(self._layout, self._spec.startup_script))
+        if self._spec.command:
+            self._run("container", [login_shell(), "-c", local_script(self._spec.command)])
+
+    async def stop(self) -> None:
+        for port in self._ports:
+            await port.close()
+        if self._ssh is not None:
+            self._started |= self._ssh.processes
+            await self._ssh.close()
+        await end_all(self._layout.root, self._started)
+        for task in self._boot:
+            task.cancel()
+        await asyncio.gather(*self._boot, return_exceptions=True)
+
+    async def _publish(self, ssh_port: int) -> Mapping[str, int]:
+        published: dict[str, int] = {}
+        for container_port, protocol in self._spec.ports:
+            name = f"{container_port}/{protocol}"
+            if container_port == _SSH_PORT:
+                published[name] = ssh_port
+            elif protocol in _RELAYED and name not in published:
+                port = PublishedPort(self._layout.root, container_port)
+                self._ports.append(port)
+                published[name] = await port.open(self._spec.published.get(name))
+        return MappingProxyType(published)
+
+    def _run(self, log: str, argv: list[str]) -> None:
+        task = asyncio.create_task(self._logged(self._layout.logs / f"{log}.log", argv))
+        self._boot.add(task)
+        task.add_done_callback(self._boot.discard)
+
+    async def _logged(self, log: Path, argv: list[str]) -> None:
+        descriptor = os.open(log, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600)
+        try:
+            env = environment(self._spec, of_login=False)
+            process = await spawn(self._spec, argv, env, streams=descriptor)
+        finally:
+            os.close(descriptor)
+        self._started.add(process)
+        await process.wait()
+        self._started.discard(process)
+
+
+def _ssh_module() -> ModuleType:
+    return importlib.import_module("gpubroker.sandbox.ssh_server")
+
+
+def _script_command(layout: Layout, text: str) -> list[str]:
+    """How a boot runs the script: by its own first line, else by the login shell."""
+    file = layout.etc / "startup"
+    descriptor = os.open(file, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o700)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as output:
+        output.write(local_script(text))
+    first = text.partition("\n")[0].strip()
+    if first.startswith("#!"):
+        return [*shlex.split(first[2:]), str(file)]
+    return [login_shell(), str(file)]

@@ -1,0 +1,1 @@
+"""Command-line tools that run inside machines: standard library only, imported by path."""

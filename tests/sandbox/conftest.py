@@ -1,0 +1,176 @@
+"""A sandbox served on a free loopback port, on a wall clock that only the test moves."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.util
+import json
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx2
+import pytest
+import uvicorn
+
+from gpubroker.sandbox.app import Mode, Sandbox, create_sandbox
+from gpubroker.sandbox.cloud import Cloud
+
+if TYPE_CHECKING:
+    from tests.sandbox.fake_host import FakeHost
+
+V0, V1 = "/vast_ai/api/v0", "/vast_ai/api/v1"
+KEY = "a" * 64
+
+
+def fake_host() -> FakeHost:
+    """Loaded by its path: test folders are no packages."""
+    name = "tests.sandbox.fake_host"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("fake_host.py"))
+        assert spec
+        assert spec.loader
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    host: FakeHost = sys.modules[name].FakeHost()
+    return host
+
+
+class Wall:
+    """A wall clock that stands still until it is moved."""
+
+    def __init__(self, at: float = 1_800_000_000.0) -> None:
+        self.at = at
+
+    def __call__(self) -> float:
+        return self.at
+
+
+class Served:
+    """A running sandbox and one customer's client."""
+
+    def __init__(self, sandbox: Sandbox, host: FakeHost, wall: Wall | None, base_url: str) -> None:
+        self.sandbox, self.host, self.wall, self.url = sandbox, host, wall, base_url
+        self.http = httpx2.AsyncClient(base_url=base_url, timeout=10)
+
+    @property
+    def cloud(self) -> Cloud:
+        return self.sandbox.clouds["vast_ai"]
+
+    async def ask(
+        self, method: str, path: str, body: Any = None, *, key: str | None = KEY, **more: Any
+    ) -> httpx2.Response:
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        if body is not None:
+            more["json"] = body
+        return await self.http.request(method, path, headers=headers, **more)
+
+    async def control(self, method: str, path: str, body: Any = None) -> Any:
+        answer = await self.ask(method, f"/_sandbox/{path}", body, key=None)
+        assert answer.status_code < 300, answer.text
+        return answer.json()
+
+    async def advance(self, seconds: float) -> None:
+        await self.control("POST", "clock", {"advance_s": seconds})
+
+    async def fault(self, operation: str, kind: str, **more: Any) -> str:
+        body = {"provider": "vast_ai", "operation": operation, "kind": kind, **more}
+        answer = await self.control("POST", "faults", body)
+        return str(answer["id"])
+
+    async def offers(self, **query: Any) -> list[dict[str, Any]]:
+        query = {"order": [["dph_total", "asc"]], "verified": {"eq": True}, **query}
+        query = {"rentable": {"eq": True}, "external": {"eq": False}, **query}
+        answer = await self.ask("POST", f"{V0}/bundles/", query)
+        assert answer.status_code == 200, answer.text
+        found: list[dict[str, Any]] = answer.json()["offers"]
+        return found
+
+    async def rent(self, gpu: str = "RTX 4090", *, key: str = KEY, **order: Any) -> int:
+        """An instance of the cheapest offer, created and booted."""
+        offer = (await self.offers(gpu_name={"eq": gpu}, num_gpus={"eq": 1}))[0]
+        body = {"image": "ubuntu:22.04", "disk": 20, "runtype": "ssh_direct", **order}
+        answer = await self.ask("PUT", f"{V0}/asks/{offer['id']}/", body, key=key)
+        assert answer.status_code == 200, answer.text
+        # Long enough for the next create to be within the vendor's rate limit.
+        await self.advance(10)
+        return int(answer.json()["new_contract"])
+
+    async def instance(self, id_: int, *, key: str = KEY) -> dict[str, Any]:
+        await self.advance(2)
+        answer = await self.ask("GET", f"{V0}/instances/{id_}/?owner=me", key=key)
+        found: dict[str, Any] = answer.json()["instances"]
+        return found
+
+    async def instances(self, *, key: str = KEY, **query: Any) -> dict[str, Any]:
+        await self.advance(2)
+        params = {name: json.dumps(value) for name, value in query.items()}
+        answer = await self.ask("GET", f"{V1}/instances/", key=key, params=params)
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    async def truth(self, id_: int) -> dict[str, Any]:
+        """What the sandbox's books say of a machine."""
+        rows = await self.control("GET", "machines")
+        found: dict[str, Any] = next(row for row in rows if row["provider_id"] == str(id_))
+        return found
+
+
+@contextlib.asynccontextmanager
+async def serve(
+    folder: Path, *, mode: Mode = "foreground", wall: Wall | None = None, speed: float = 1.0
+) -> AsyncIterator[Served]:
+    """A sandbox on a state folder, for as long as the block lasts."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    base_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    host = fake_host()
+    sandbox = create_sandbox(
+        folder, host, mode=mode, speed=speed, base_url=base_url, wall=wall or time.time
+    )
+    await sandbox.start()
+    config = uvicorn.Config(sandbox.app, log_level="error", date_header=False, lifespan="off")
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    served = Served(sandbox, host, wall, base_url)
+    try:
+        while not server.started:
+            await asyncio.sleep(0.01)
+        yield served
+    finally:
+        await served.http.aclose()
+        server.should_exit = True
+        await serving
+        listener.close()
+        await sandbox.close()
+
+
+@pytest.fixture
+def make_host() -> Callable[[], FakeHost]:
+    return fake_host
+
+
+@pytest.fixture
+def wall() -> Wall:
+    return Wall()
+
+
+@pytest.fixture
+async def served(tmp_path: Path, wall: Wall) -> AsyncIterator[Served]:
+    """A foreground sandbox whose time stands still until it is advanced."""
+    async with serve(tmp_path / "state", wall=wall) as running:
+        yield running
+
+
+@pytest.fixture
+def serving(tmp_path: Path) -> Callable[..., contextlib.AbstractAsyncContextManager[Served]]:
+    """Serves a sandbox with other settings, again and again on one folder."""
+
+    def start(**more: Any) -> contextlib.AbstractAsyncContextManager[Served]:
+        return serve(tmp_path / "state", **more)
+
+    return start
