@@ -5,6 +5,7 @@ Importing it imports no provider, no HTTP and no event loop: `ps` must not pay f
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Self
@@ -238,8 +239,19 @@ class Broker:
         if not result.total:
             nearest = tuple(f"{miss.change} ({miss.offers} offers)" for miss in result.nearest)
             raise NoOfferMatches(result.scanned, nearest)
+        keys = {name for name, _ in self._accounts().configured()}
+        if not any(offer.provider in keys for offer in result.offers):
+            # Names the variable and the page of the cloud that has the best of the matches.
+            self._accounts().provider(result.offers[0].provider, result.offers[0].account)
         cooldowns = self._store().cooldowns(now.timestamp())
-        return plan(result.offers, request, total=result.total, now=now, cooldowns=cooldowns)
+        return plan(
+            [offer for offer in result.offers if offer.provider in keys],
+            request,
+            disk_gb=result.disk_gb,
+            total=result.total,
+            now=now,
+            cooldowns=cooldowns,
+        )
 
     async def launch(
         self, request: LaunchRequest, *, plan: Plan | None = None, wait: bool = True
@@ -269,7 +281,7 @@ class Broker:
         return machine
 
     def _spec(self, request: LaunchRequest, plan: Plan) -> LaunchSpec:
-        from gpubroker.fleet.planning import DEFAULT_DISK_GB
+        from gpubroker.market.pricing import wanted_disk_gb
         from gpubroker.model.launch import LaunchSpec
         from gpubroker.remote.keys import broker_key, check_public_key
 
@@ -278,7 +290,7 @@ class Broker:
             users = [check_public_key(line) for line in request.ssh_keys]
         except ValueError as error:
             raise Invalid(f"{error}. Nothing was rented.") from None
-        disk_gb = request.disk_gb or request.query.disk_gb or DEFAULT_DISK_GB
+        disk_gb = request.disk_gb or wanted_disk_gb(request.query)
         return LaunchSpec(
             image=request.image,
             command=request.command,
@@ -286,7 +298,7 @@ class Broker:
             env=request.env,
             ports=request.ports,
             ssh_keys=tuple(dict.fromkeys([own, *users])),
-            disk_gb=int(disk_gb),
+            disk_gb=math.ceil(disk_gb),
             max_price=request.query.max_price,
             bid=request.bid,
             expires_at=plan.expires_at,

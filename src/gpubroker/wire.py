@@ -23,9 +23,9 @@ from gpubroker.model.offer import Offer
 from gpubroker.model.terms import Availability, Market, State
 
 if TYPE_CHECKING:
-    from gpubroker.broker import Check, ProviderInfo
     from gpubroker.fleet.requests import Event, Plan, Stray, SweepReport
     from gpubroker.market.results import SearchResult, SourceReport
+    from gpubroker.model.reports import Check, ProviderInfo
 
 Json = dict[str, Any]
 
@@ -53,7 +53,7 @@ def dollars(amount: int | None) -> float | None:
 
 
 def rfc3339(at: datetime | None) -> str | None:
-    """ "2026-11-21T15:16:00Z", to the second where nothing finer is told."""
+    """As 2026-11-21T15:16:00Z, to the second where nothing finer is told."""
     return None if at is None else at.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
@@ -186,7 +186,7 @@ def search(result: SearchResult, *, explain: bool = False) -> Json:
 
 
 def instance_id(machine: Machine) -> str:
-    """ "vast_12345"; the launch's id until the cloud has named the machine."""
+    """As vast_12345; the launch's id until the cloud has named the machine."""
     if machine.provider_id is None:
         return machine.launch_id
     return offer_id(machine.provider, machine.provider_id)

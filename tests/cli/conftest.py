@@ -13,7 +13,6 @@ from typing import Any, NamedTuple, Self
 
 import pytest
 
-from gpubroker.broker import Check, ProviderInfo
 from gpubroker.cli import session as sessions
 from gpubroker.cli.main import invoke
 from gpubroker.fleet.errors import NoOfferMatches, NothingToBeHad, UnknownName
@@ -27,6 +26,7 @@ from gpubroker.model.machine import Machine, Try
 from gpubroker.model.money import Nanos, nanos
 from gpubroker.model.offer import Offer, Price
 from gpubroker.model.query import Query
+from gpubroker.model.reports import Check, ProviderInfo
 from gpubroker.model.terms import Availability, Expiry, Kind, Market, Source, State
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
@@ -102,7 +102,9 @@ def make_machine(**change: Any) -> Machine:
 class FakeBroker:
     """Answers of a facade; `world` says which, and records what was asked."""
 
-    def __init__(self, world: World, url: str | None, on_event: Callable[[Event], None] | None):
+    def __init__(
+        self, world: World, url: str | None, on_event: Callable[[Event], None] | None
+    ) -> None:
         self.world, self.url = world, url
         self._tell = on_event or (lambda _: None)
 

@@ -34,7 +34,7 @@ def test_durations_are_read(text: str, hours: float) -> None:
     "text", ["", "4", "h", "-4h", "4 hours", "1h1h", "0h", "99999d", "4h3", "4y", "1e3h", "٣h!"]
 )
 def test_what_is_no_duration_is_refused_with_what_was_expected(text: str) -> None:
-    with pytest.raises(ValueError, match="write 30m|out of range"):
+    with pytest.raises(ValueError, match=r"write 30m|out of range"):
         duration(text)
 
 

@@ -80,7 +80,7 @@ class House:
         offers = [offer for offer in self.cloud.stock.values() if offer.gpu_count == 1]
         offers.sort(key=lambda offer: offer.price.compute)
         cooldowns = self.store.cooldowns(now.timestamp())
-        planned = plan(offers, request, total=len(offers), now=now, cooldowns=cooldowns)
+        planned = plan(offers, request, disk_gb=20, total=len(offers), now=now, cooldowns=cooldowns)
         spec = LaunchSpec(
             ssh_keys=("ssh-ed25519 AAAA first", "ssh-ed25519 BBBB second"),
             disk_gb=request.disk_gb,

@@ -46,6 +46,15 @@ def test_a_complete_page_replaces_exactly_what_it_covers(
     assert keys(segment) == {"4090", "h9"}
 
 
+def test_a_page_asked_by_the_vendors_spelling_covers_that_spelling(
+    an_offer: Build, now: datetime
+) -> None:
+    rows = (an_offer("listed", "RTX A6000"), an_offer("unlisted", "NVIDIA RTX A6000"))
+    book = Book([Segment("vast_ai", rows)])
+    page = OfferPage(Query(gpus=(GpuWanted("RTX A6000"),)), True, ())
+    assert keys(refreshed(book, page, now)) == {"unlisted"}
+
+
 def test_a_page_of_one_market_leaves_the_other(book: Book, an_offer: Build, now: datetime) -> None:
     page = OfferPage(SPOT, True, (an_offer("s", market=Market.SPOT),))
     assert keys(refreshed(book, page, now)) == {"4090", "h1", "gone", "s"}
@@ -88,11 +97,11 @@ def test_another_accounts_rows_stay_and_catalog_rows_give_way(
     assert keys(refreshed(book, OfferPage(None, True, ()), now)) == {"other"}
 
 
-def test_offers_of_a_week_ago_are_forgotten_even_by_incomplete_answers(
+def test_offers_of_two_days_ago_are_forgotten_even_by_incomplete_answers(
     an_offer: Build, now: datetime
 ) -> None:
     rows = (
-        an_offer("week", fetched_at=now - timedelta(days=8)),
+        an_offer("old", fetched_at=now - timedelta(days=2)),
         an_offer("hour", fetched_at=now - timedelta(hours=1)),
         an_offer("list", source=Source.CATALOG, fetched_at=now - timedelta(days=300)),
     )

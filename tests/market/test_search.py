@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpubroker.catalog.gpus import model, wanted
-from gpubroker.market.filters import compile_query, price_of
+from gpubroker.market.filters import compile_query
+from gpubroker.market.pricing import price_of
 from gpubroker.market.results import SearchResult
 from gpubroker.market.search import search_offers
 from gpubroker.model.gpu import Gpu

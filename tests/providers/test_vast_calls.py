@@ -446,7 +446,8 @@ async def test_without_a_key_only_the_search_is_asked(vendor: Any, ref: Any, ask
     wire = httpx2.MockTransport(vendor)
     vast = VastAi(Account("vast_ai"), Transport("vast_ai", "https://vast.test", wire=wire))
     vendor.says({"offers": [ask()]})
-    assert [page async for page in vast.offers(Query(market=Market.SPOT))][0].rows
+    (page,) = [page async for page in vast.offers(Query(market=Market.SPOT))]
+    assert page.rows
     assert "authorization" not in vendor.requests[0].headers
     with pytest.raises(AuthFailed) as caught:
         await vast.get(ref)

@@ -112,6 +112,19 @@ def test_a_row_that_is_no_object_is_rejected(ask: Ask) -> None:
     assert (len(rows), len(rejected)) == (1, 4)
 
 
+def test_a_row_with_a_very_deep_field_costs_no_more_than_a_bad_response(ask: Ask) -> None:
+    deep = "[" * 50_000 + "]" * 50_000
+    body = json.dumps({"offers": [ask(deep=0)]}).replace('"deep": 0', f'"deep": {deep}').encode()
+    with pytest.raises(BadResponse):
+        parse(body)
+
+
+def test_a_number_too_long_to_be_one_rejects_its_row(ask: Ask) -> None:
+    body = json.dumps({"offers": [ask(id=1), ask(id=0)]}).replace('"id": 0', f'"id": {"9" * 400}')
+    rows, rejected = parse(body.encode())
+    assert ([offer.key for offer in rows], len(rejected)) == (["1"], 1)
+
+
 def test_the_second_of_two_equal_ids_is_rejected(ask: Ask) -> None:
     rows, rejected = parse([ask(), ask(dph_base=0.1)])
     assert [offer.price.compute for offer in rows] == [720_000_000]
@@ -145,8 +158,10 @@ _json = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
-_FIELDS = ("id", "gpu_name", "num_gpus", "gpu_ram", "dph_base", "storage_cost", "cpu_ram",
-           "cpu_cores", "cpu_cores_effective", "duration", "geolocation", "cuda_max_good")  # fmt: skip
+_FIELDS = (
+    "id gpu_name num_gpus gpu_ram dph_base storage_cost cpu_ram cpu_cores cpu_cores_effective"
+    " duration geolocation cuda_max_good"
+).split()
 
 
 @given(changes=st.dictionaries(st.sampled_from(_FIELDS), _json, max_size=4))

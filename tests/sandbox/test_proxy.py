@@ -108,8 +108,9 @@ async def test_a_host_that_no_emulator_serves_is_refused(door: Door, address: st
     assert "403" in err
 
 
-async def test_plain_http_is_refused_with_words(door: Door) -> None:
-    code, out, _ = await curl(door, "-w", "%{http_code}", "http://console.vast.ai/")
+@pytest.mark.parametrize("flags", [(), ("-d", "a body")])
+async def test_plain_http_is_refused_with_words(door: Door, flags: tuple[str, ...]) -> None:
+    code, out, _ = await curl(door, *flags, "-w", "%{http_code}", "http://console.vast.ai/")
     assert code == 0
     assert out.endswith("403")
     assert "nothing leaves this computer" in out

@@ -11,7 +11,7 @@ from gpubroker.cli import failures
 from gpubroker.cli.session import Session
 
 if TYPE_CHECKING:
-    from gpubroker.broker import Check
+    from gpubroker.model.reports import Check
 
 MARKS = {True: ("✓", "green"), False: ("✗", "red"), None: ("–", "yellow")}
 
@@ -19,7 +19,10 @@ MARKS = {True: ("✓", "green"), False: ("✗", "red"), None: ("–", "yellow")}
 @click.command("doctor")
 @click.pass_obj
 def doctor_command(session: Session) -> int:
-    """Check where each key was found, with a real call: account, balance, clock. Exit 1 if one fails."""
+    """Check each key with a real call: where it was found, account, balance, clock.
+
+    Exit code 1 where a check fails.
+    """
     realm = session.realm()
 
     async def ask() -> tuple[Check, ...]:

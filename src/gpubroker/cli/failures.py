@@ -56,7 +56,7 @@ NEXT_STEPS = {
 }
 
 
-class Declined(Exception):  # noqa: N818 - a person's no is no error
+class Declined(Exception):
     """The person at the terminal said no."""
 
 

@@ -12,10 +12,10 @@ from gpubroker.cli.table import Column, table
 from gpubroker.cli.words import NOTHING, number, price
 
 if TYPE_CHECKING:
-    from gpubroker.broker import ProviderInfo
     from gpubroker.market.results import SearchResult
     from gpubroker.model.gpu import GpuModel
     from gpubroker.model.money import Nanos
+    from gpubroker.model.reports import ProviderInfo
 
 GPU_COLUMNS = (
     Column("GPU"),

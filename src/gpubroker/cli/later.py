@@ -33,7 +33,7 @@ def later_command(verb: Verb) -> click.Command:
 def later_option(name: str, *, metavar: str, why: str, only: str | None = None) -> Decorator:
     """A flag that is refused when it is given; `only` is the one value that says nothing new."""
 
-    def refuse(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    def refuse(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
         if value is not None and value != only:
             raise click.UsageError(f"{name} comes later: {why}. Nothing was done.", ctx)
 

@@ -65,6 +65,7 @@ _TEXT_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.pass_obj
 def launch_command(
     session: Session,
+    /,
     offers: tuple[str, ...],
     wait: bool,
     dry_run: bool,
@@ -210,6 +211,7 @@ def launched_lines(machine: Machine, now: datetime) -> Iterator[str]:
     missed = len([one for one in machine.tries if one.outcome in {"refused", "failed"}])
     after = f" (after {counted(missed, 'offer')} that could not be had)" if missed else ""
     ready = machine.phase == "ready"
-    yield f"{machine.name} is {'running' if ready else machine.phase}: {price(hourly)}/h{ends}{after}"
+    state = "running" if ready else machine.phase
+    yield f"{machine.name} is {state}: {price(hourly)}/h{ends}{after}"
     verb = "ssh" if ready else "show"
     yield f"    gpubroker {verb} {machine.name}        gpubroker terminate {machine.name}"

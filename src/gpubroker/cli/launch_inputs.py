@@ -84,7 +84,7 @@ def _value(text: str) -> str:
 
 
 def port(text: str) -> tuple[int, str]:
-    """ "8888" and "8888/tcp" are (8888, "tcp")."""
+    """(8888, "tcp") of "8888" and "8888/tcp"."""
     match = _PORT.fullmatch(text.strip())
     if not match or not 1 <= int(match[1]) <= HIGHEST_PORT:
         raise click.UsageError(f'--port "{text}": expected 8888/tcp, from 1 to {HIGHEST_PORT}')

@@ -93,11 +93,7 @@ def terminate_command(session: Session, names: tuple[str, ...], everything: bool
     """End machines, wait until their clouds prove it, and show the bill."""
     if bool(names) == everything:
         raise click.UsageError("name the machines to end, or --all (one of both)")
-    if everything:
-        where = _all_of(session, yes=yes)
-    else:
-        where = find(session, names)
-    return _terminate(session, where)
+    return _terminate(session, _all_of(session, yes=yes) if everything else find(session, names))
 
 
 def _all_of(session: Session, *, yes: bool) -> dict[Realm, list[str]]:

@@ -21,11 +21,11 @@ EVERYWHERE = {"--json": "json", "--sandbox": "sandbox", "--trace-http": "trace_h
 class Verbs(click.Group):
     """Verbs are imported when they are called."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, _ctx: click.Context) -> list[str]:
         """All, in the order of the help."""
         return [verb.name for verb in VERBS]
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Imports the verb's module."""
         verb = BY_NAME.get(cmd_name)
         if verb is None:
@@ -50,7 +50,7 @@ class Verbs(click.Group):
             ctx.fail(f'there is no verb "{args[0]}".{hint} gpubroker --help lists all.')
         return super().resolve_command(ctx, args)
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """From the table: no verb is imported for its help line."""
         for section in dict.fromkeys(verb.section for verb in VERBS):
             with formatter.section(section):

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from gpubroker.broker import Broker
     from gpubroker.market.results import SearchResult
     from gpubroker.model.offer import Offer
-    from gpubroker.model.query import Query
 
 SORT_KEYS = (
     "price",
@@ -60,8 +59,9 @@ AVAILABILITY_MARKS = {"yes": "", "unknown": "?", "no": " gone"}
     "--refresh-timeout", type=click.UNPROCESSED, default="3s", show_default=True, metavar="TIME"
 )
 @click.pass_obj
-def offers_command(  # noqa: D417 - the flags are described above
+def offers_command(
     session: Session,
+    /,
     disk: float | None,
     explain: bool,
     sort: Any,
@@ -78,7 +78,7 @@ def offers_command(  # noqa: D417 - the flags are described above
     """
     query, unknown = query_of(flags, disk_gb=disk)
     timeout_s = seconds(refresh_timeout, "--refresh-timeout")
-    with_mode = mode or "auto"
+    mode = mode or "auto"
 
     async def search() -> SearchResult:
         broker: Broker
@@ -88,7 +88,7 @@ def offers_command(  # noqa: D417 - the flags are described above
                 sort=sort,
                 descending=True if desc else None,
                 limit=limit,
-                mode=with_mode,
+                mode=mode,
                 refresh_timeout_s=timeout_s,
             )
 
@@ -99,7 +99,7 @@ def offers_command(  # noqa: D417 - the flags are described above
 
     session.show(
         wire.search(result, explain=explain),
-        lambda: _screen(session, result, query, explain=explain),
+        lambda: _screen(session, result, explain=explain),
     )
     _warn(session, result, unknown)
     return failures.DONE if result.total else failures.NO_OFFER
@@ -128,9 +128,7 @@ def narrow_lines(result: SearchResult) -> Iterator[str]:
         yield f"    {cell['CLOUD']}  {cell['REGION']}  {cell['VRAM']} GB  {cell['AGE']}"
 
 
-def _screen(
-    session: Session, result: SearchResult, query: Query, *, explain: bool
-) -> Iterator[str]:
+def _screen(session: Session, result: SearchResult, *, explain: bool) -> Iterator[str]:
     width = session.width
     if result.offers and width is not None and width < NARROW:
         yield from narrow_lines(result)
@@ -142,7 +140,7 @@ def _screen(
         yield f"  … {more:,} more (--limit)"
     if explain or not result.total:
         yield from funnel_lines(result)
-    yield from _summary(session, result, query)
+    yield from _summary(session, result)
 
 
 def _row(offer: Offer, result: SearchResult) -> list[str]:
@@ -183,7 +181,7 @@ def funnel_lines(result: SearchResult) -> Iterator[str]:
         yield f"  Nearest: {' · '.join(misses)}"
 
 
-def _summary(session: Session, result: SearchResult, query: Query) -> Iterator[str]:
+def _summary(session: Session, result: SearchResult) -> Iterator[str]:
     told = [f"{result.total:,} of {counted(result.scanned, 'offer')} match", *_sources(result)]
     yield f"  {' · '.join(told)}"
     marks = {

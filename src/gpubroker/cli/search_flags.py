@@ -18,7 +18,7 @@ VENDORS = ("nvidia", "amd", "google", "aws", "intel")
 INTERCONNECTS = ("nvlink", "infiniband", "roce")
 
 
-class Amount(click.ParamType):
+class Amount(click.ParamType[Any]):
     """A finite number within bounds; says what was expected otherwise."""
 
     name = "number"
@@ -51,7 +51,7 @@ class Amount(click.ParamType):
         return f"{kind} from {self.least:g} to {self.most:g}"
 
 
-class Unknown(Exception):  # noqa: N818 - the words of the message are the error
+class Unknown(Exception):
     """No GPU of the catalog, nor of any offer, is called so."""
 
     word = "unknown_gpu"
@@ -156,7 +156,7 @@ def query_of(flags: dict[str, Any], **more: Any) -> tuple[Query, tuple[Unknown, 
 
     gpus, unknown = _gpus(flags["gpu"])
     market = {None: None, True: Market.SPOT, False: Market.ON_DEMAND}[flags["spot"]]
-    prices = {
+    prices: dict[str, Any] = {
         key: None if flags[key] is None else nanos(flags[key]) for key in ("min_price", "max_price")
     }
     _refuse_crossed("--min-price", flags["min_price"], "--max-price", flags["max_price"])

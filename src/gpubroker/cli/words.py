@@ -16,7 +16,7 @@ _DURATION = re.compile(rf"(?:{_PART.pattern})+")
 
 
 def duration(text: str) -> timedelta:
-    """ "4h", "30m", "1d12h". ValueError says what was expected."""
+    """Of "4h", "30m", "1d12h". ValueError says what was expected."""
     plain = text.strip().lower().replace(" ", "")
     parts = _PART.findall(plain) if _DURATION.fullmatch(plain) else []
     units = [unit for _, unit in parts]

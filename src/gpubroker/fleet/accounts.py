@@ -7,6 +7,14 @@ from gpubroker.fleet.errors import AccountChanged
 from gpubroker.providers.base import Provider
 
 
+async def bound(ctx: Context, provider: Provider) -> str:
+    """The uid that the alias is bound to, asked for only where it is not known or frozen."""
+    known = ctx.store.account(provider.name, provider.account)
+    if known is None or known.frozen:
+        return await confirm(ctx, provider)
+    return known.uid
+
+
 async def confirm(ctx: Context, provider: Provider) -> str:
     """The account's uid, compared with the one its machines are recorded under.
 

@@ -42,9 +42,10 @@ async def end(ctx: Context, work: Work, attempt: AttemptRow) -> float:
     if attempt.status == "intent":
         return _give_up_intent(ctx, work, attempt)
     provider = ctx.clouds.provider(attempt.provider, attempt.account)
-    uid = await accounts.confirm(ctx, provider)
+    uid = await accounts.bound(ctx, provider)
     try:
         if attempt.end_asked_at is None or ctx.at() - attempt.end_asked_at > ASK_AGAIN_S:
+            await accounts.confirm(ctx, provider)
             await _ask(ctx, work, attempt, provider)
         gone = await _witness(ctx, work, attempt, provider, uid)
     except (Trouble, OutcomeUnknown, WrongState) as trouble:
@@ -149,12 +150,16 @@ async def _witness(
             _forget_misses(work, attempt)
             return instance.state is State.TERMINATED and not instance.bills_compute
     listing = await provider.list(ref.scope)
-    if not listing.complete or listing.account_uid != uid:
+    if listing.account_uid != uid:
+        await accounts.confirm(ctx, provider)
+        return False
+    if not listing.complete:
         return False
     if any(one.ref == ref and one.state is not State.TERMINATED for one in listing.instances):
         _forget_misses(work, attempt)
         return False
-    if ctx.at() - (attempt.made_at or 0.0) < capabilities.list_lag_s:
+    never_seen = attempt.instance is None
+    if never_seen and ctx.at() - (attempt.made_at or 0.0) < capabilities.list_lag_s:
         return False  # too young to be missed
     return said_so or _missed_twice(ctx, work, attempt, capabilities.absence_grace_s)
 

@@ -11,15 +11,14 @@ from gpubroker.fleet.requests import LaunchRequest, Plan, PlannedOffer
 from gpubroker.model.errors import BudgetExceeded, CapacityScope, NoExpiry
 from gpubroker.model.money import Nanos, cost, usd
 from gpubroker.model.offer import Offer
-from gpubroker.model.terms import Market
-
-DEFAULT_DISK_GB = 20
+from gpubroker.model.terms import Market, Source
 
 
 def plan(
     offers: Sequence[Offer],
     request: LaunchRequest,
     *,
+    disk_gb: float,
     total: int,
     now: datetime,
     cooldowns: Mapping[tuple[str, str], str],
@@ -30,13 +29,12 @@ def plan(
     """
     if request.ttl is None and not request.no_expiry:
         raise NoExpiry('a launch needs an expiry: say how long (ttl), or "none" in so many letters')
-    disk_gb = request.disk_gb or request.query.disk_gb or DEFAULT_DISK_GB
     ranked: list[PlannedOffer] = []
     left_out: list[tuple[str, str]] = []
     for offer in offers:
         identity = offer_id(offer.provider, offer.key)
-        if cooling := _cooling(offer, cooldowns):
-            left_out.append((identity, cooling))
+        if why := _why_not(offer, cooldowns):
+            left_out.append((identity, why))
             continue
         if len(ranked) == request.tries:
             break
@@ -74,7 +72,9 @@ def causes(offer: Offer, scope: CapacityScope) -> str:
     }[scope]
 
 
-def _cooling(offer: Offer, cooldowns: Mapping[tuple[str, str], str]) -> str:
+def _why_not(offer: Offer, cooldowns: Mapping[tuple[str, str], str]) -> str:
+    if offer.source is Source.CATALOG:
+        return "a price from the catalog, not an offer"
     scopes: Iterable[CapacityScope] = ("offer", "type_region", "region", "provider")
     for scope in scopes:
         if reason := cooldowns.get((offer.provider, causes(offer, scope))):

@@ -18,7 +18,7 @@ from gpubroker.model.query import Query
 from gpubroker.model.terms import Source
 
 _MOST_ANSWERS = 64
-_FORGOTTEN_AFTER = timedelta(days=7)
+_FORGOTTEN_AFTER = timedelta(days=1)
 _CLOCK_SLACK = timedelta(seconds=5)
 """An answer further in the future than this is from another clock: not fresh."""
 

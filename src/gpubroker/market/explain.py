@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from gpubroker.catalog.clouds import offer_id
-from gpubroker.market.filters import Filter, price_of
+from gpubroker.market.filters import Filter
+from gpubroker.market.pricing import price_of
 from gpubroker.market.results import NearMiss, Removed
 from gpubroker.model.money import Nanos
 from gpubroker.model.offer import Offer

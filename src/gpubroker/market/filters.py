@@ -15,14 +15,12 @@ from msgspec import Struct
 from gpubroker.catalog import places
 from gpubroker.catalog.clouds import UnknownCloud, cloud
 from gpubroker.catalog.gpus import model, same_spelling
+from gpubroker.market.pricing import price_of, wanted_disk_gb
 from gpubroker.model.gpu import Gpu, GpuModel
-from gpubroker.model.money import NANOS_PER_USD, Nanos, usd
+from gpubroker.model.money import NANOS_PER_USD, usd
 from gpubroker.model.offer import Offer
 from gpubroker.model.query import GpuWanted, Query
 from gpubroker.model.terms import Availability
-
-DEFAULT_DISK_GB = 20.0
-"""What prices are computed for where the query names no disk."""
 
 Test = Callable[[Offer], bool | None]
 Relaxed = tuple[str, Sequence[Offer]]
@@ -51,16 +49,6 @@ class Filter(Struct, frozen=True):
     def relaxed(self, offers: Sequence[Offer]) -> Relaxed:
         """What to change, and which of `offers` that brings."""
         return self.relax(offers) if self.relax else (f"drop {self.flag}", offers)
-
-
-def wanted_disk_gb(query: Query) -> float:
-    """The disk that this query's prices are computed for."""
-    return query.disk_gb or query.min_disk_gb or DEFAULT_DISK_GB
-
-
-def price_of(offer: Offer, disk_gb: float) -> Nanos | None:
-    """Per hour with that disk; None where it is quoted in another currency: not comparable."""
-    return offer.price.hourly(disk_gb) if offer.price.quoted == "USD" else None
 
 
 def compile_query(query: Query) -> tuple[Filter, ...]:
@@ -171,10 +159,11 @@ def _wanted_words(want: GpuWanted) -> str:
 
 
 def _is_wanted(gpu: Gpu, want: GpuWanted) -> bool | None:
+    """By canonical name, or by the vendor's own spelling: pages cover what was asked for."""
     if gpu.name is None:
         if not same_spelling(gpu.raw, want.name):
             return False
-    elif gpu.name != want.name:
+    elif want.name not in (gpu.name, gpu.raw):
         return False
     if want.form and gpu.form and gpu.form != want.form:
         return False

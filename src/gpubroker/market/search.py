@@ -10,7 +10,8 @@ from datetime import datetime
 from gpubroker.catalog.clouds import offer_id
 from gpubroker.catalog.gpus import model
 from gpubroker.market.explain import funnel, near_misses
-from gpubroker.market.filters import Filter, compile_query, price_of, wanted_disk_gb
+from gpubroker.market.filters import Filter, compile_query
+from gpubroker.market.pricing import price_of, wanted_disk_gb
 from gpubroker.market.results import SearchResult, SourceReport
 from gpubroker.model.money import Nanos
 from gpubroker.model.offer import Offer

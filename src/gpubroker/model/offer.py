@@ -39,7 +39,7 @@ class Price(Struct, frozen=True, kw_only=True, gc=False):
         return Nanos(round(self.disk_gb_stopped * disk_gb))
 
 
-class Offer(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Offer(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A machine that a provider sells, at a price, as seen at a time."""
 
     provider: str

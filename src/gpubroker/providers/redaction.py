@@ -104,6 +104,8 @@ class Redactor:
         parts = urlsplit(url)
         host = parts.hostname or ""
         netloc = f"{host}:{parts.port}" if parts.port else host
+        # Segment by segment: a long path as a whole looks like a key.
+        path = "/".join(self.text(segment) for segment in parts.path.split("/"))
         query = urlencode(
             [
                 (name, self._query_value(name, value))
@@ -111,7 +113,7 @@ class Redactor:
             ],
             safe='*{}[]":, ',
         )
-        return urlunsplit((parts.scheme, netloc, self.text(parts.path), query, ""))
+        return urlunsplit((parts.scheme, netloc, path, query, ""))
 
     def _query_value(self, name: str, value: str) -> str:
         if name not in self._allowed:

@@ -8,7 +8,6 @@ Clients that speak gRPC need the emulator's own port.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import fnmatch
 import shlex
 import ssl
@@ -20,7 +19,7 @@ import trustme
 
 from gpubroker.loopback import AsgiApp, LoopbackGuard, Receive, Scope, Send, same_user
 from gpubroker.sandbox.listener import HttpListener
-from gpubroker.sandbox.published import LOOPBACK, listen_where_free, port_of
+from gpubroker.sandbox.published import LOOPBACK, bound_where_free
 
 Shell = Literal["bash", "fish", "powershell"]
 
@@ -28,6 +27,7 @@ _HTTPS = "443"
 _HEAD_S = 10.0
 _HANDSHAKE_S = 10.0
 _LONGEST_HEAD = 16384
+_END = b"\r\n\r\n"
 _CA_VARIABLES = (
     "SSL_CERT_FILE",
     "REQUESTS_CA_BUNDLE",
@@ -49,6 +49,7 @@ class ConnectProxy:
         self._hosts = {pattern.lower(): provider for pattern, provider in hosts.items()}
         self._authority = trustme.CA(organization_name="gpubroker sandbox")
         self._sites: dict[str, tuple[ssl.SSLContext, HttpListener]] = {}
+        self._entering: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self.ca_file = folder / "ca.pem"
 
@@ -56,67 +57,59 @@ class ConnectProxy:
         """Writes the authority's certificate and listens; the port."""
         self.ca_file.parent.mkdir(parents=True, exist_ok=True)
         self._authority.cert_pem.write_to_path(str(self.ca_file))
-        self._server = await listen_where_free(self._accept, wanted)
-        return port_of(self._server)
+        bound = bound_where_free(wanted)
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: _Entrance(self), sock=bound)
+        return int(bound.getsockname()[1])
 
     async def close(self) -> None:
         """Ends the listener and every connection."""
         if self._server is not None:
             self._server.close()
+        for task in tuple(self._entering):
+            task.cancel()
+        await asyncio.gather(*self._entering, return_exceptions=True)
         await asyncio.gather(*(listener.close() for _, listener in self._sites.values()))
 
     def provider_of(self, host: str) -> str | None:
-        """Whose host name this is; the longest pattern that fits counts."""
-        host = host.lower()
+        """Whose host name (in lower case) this is; the longest pattern that fits counts."""
         if host in self._hosts:
             return self._hosts[host]
         fitting = [pattern for pattern in self._hosts if fnmatch.fnmatchcase(host, pattern)]
         return self._hosts[max(fitting, key=len)] if fitting else None
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            peer, own = writer.get_extra_info("peername"), writer.get_extra_info("sockname")
-            if not same_user(peer, own):
-                await _answer(writer, "403 Forbidden", "Only the user who started this may use it.")
-                return
-            async with asyncio.timeout(_HEAD_S):
-                head = await reader.readuntil(b"\r\n\r\n")
-            host = await self._admitted(head, writer)
-            if host is not None:
-                await self._secure(host, writer)
-                return
-        except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            pass
-        writer.close()
-
-    async def _admitted(self, head: bytes, writer: asyncio.StreamWriter) -> str | None:
-        """The host that a CONNECT names, where an emulator serves it."""
-        method, _, rest = head.partition(b"\r\n")[0].decode("latin-1").partition(" ")
-        host, _, port = rest.partition(" ")[0].rpartition(":")
+    def refusal(self, head: bytes) -> str | None:
+        """Why the head of a request is not let through, in words; None where it is."""
+        method, host, port = _target(head)
         if method != "CONNECT":
-            words = "This proxy serves HTTPS only (CONNECT): nothing leaves this computer."
-        elif port != _HTTPS:
-            words = f"This proxy serves port {_HTTPS} only."
-        elif self.provider_of(host) is None:
-            words = f"No emulator serves {host!r}: nothing leaves this computer."
-        else:
-            return host.lower()
-        await _answer(writer, "403 Forbidden", words)
+            return "This proxy serves HTTPS only (CONNECT): nothing leaves this computer."
+        if port != _HTTPS:
+            return f"This proxy serves port {_HTTPS} only."
+        if self.provider_of(host) is None:
+            return f"No emulator serves {host!r}: nothing leaves this computer."
         return None
 
-    async def _secure(self, host: str, writer: asyncio.StreamWriter) -> None:
+    def enter(self, transport: asyncio.Transport, head: bytes) -> None:
         """Turns the connection into one of the emulator's own HTTP connections."""
+        task = asyncio.create_task(self._secure(transport, _target(head)[1]))
+        self._entering.add(task)
+        task.add_done_callback(self._entering.discard)
+
+    async def _secure(self, transport: asyncio.Transport, host: str) -> None:
         context, listener = self._site(host)
-        writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
-        await writer.drain()
+        transport.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
         waiting = _UntilSecured()
-        secured = await asyncio.get_running_loop().start_tls(
-            writer.transport,
-            waiting,
-            context,
-            server_side=True,
-            ssl_handshake_timeout=_HANDSHAKE_S,
-        )
+        try:
+            secured = await asyncio.get_running_loop().start_tls(
+                transport,
+                waiting,
+                context,
+                server_side=True,
+                ssl_handshake_timeout=_HANDSHAKE_S,
+            )
+        except OSError:
+            transport.abort()  # the client spoke no TLS, or does not trust our authority
+            return
         if secured is not None:
             waiting.hand_over(secured, listener.protocol())
 
@@ -129,6 +122,66 @@ class ConnectProxy:
             guarded = LoopbackGuard(routed, {host})
             self._sites[host] = (context, HttpListener(guarded))
         return self._sites[host]
+
+
+class _Entrance(asyncio.Protocol):
+    """A connection until its CONNECT is read."""
+
+    def __init__(self, proxy: ConnectProxy) -> None:
+        self._proxy = proxy
+        self._head = b""
+        self._transport: asyncio.Transport | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if not isinstance(transport, asyncio.Transport):
+            raise TypeError("The proxy listens on streams.")
+        self._transport = transport
+        self._deadline = asyncio.get_running_loop().call_later(_HEAD_S, transport.abort)
+        own = transport.get_extra_info("sockname")
+        if not same_user(transport.get_extra_info("peername"), own):
+            self._refuse("Only the user who started this may use it.")
+
+    def data_received(self, data: bytes) -> None:
+        self._head += data
+        if self._transport is None or self._transport.is_closing():
+            return
+        if len(self._head) > _LONGEST_HEAD:
+            self._refuse("The request is too long.")
+        elif _END in self._head:
+            early = (
+                None if self._head.endswith(_END) else "Nothing is read before the tunnel is open."
+            )
+            if words := self._proxy.refusal(self._head) or early:
+                self._refuse(words)
+                return
+            self._in_time()
+            self._transport.pause_reading()
+            self._proxy.enter(self._transport, self._head)
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        self._in_time()
+
+    def _in_time(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+
+    def _refuse(self, words: str) -> None:
+        if self._transport is not None:
+            body = words.encode() + b"\n"
+            head = (
+                "HTTP/1.1 403 Forbidden\r\nContent-Type: text/plain; charset=utf-8\r\n"
+                f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+            )
+            self._transport.write(head.encode() + body)
+            self._transport.close()
+
+
+def _target(head: bytes) -> tuple[str, str, str]:
+    """(method, host in lower case, port) of a request's first line."""
+    method, _, rest = head.partition(b"\r\n")[0].decode("latin-1").partition(" ")
+    host, _, port = rest.partition(" ")[0].rpartition(":")
+    return method, host.lower(), port
 
 
 class _UntilSecured(asyncio.Protocol):
@@ -170,18 +223,6 @@ def _below(app: AsgiApp, prefix: str) -> AsgiApp:
         await app({**scope, **moved}, receive, send)
 
     return prefixed
-
-
-async def _answer(writer: asyncio.StreamWriter, status: str, words: str) -> None:
-    body = words.encode() + b"\n"
-    head = (
-        f"HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\n"
-        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-    )
-    writer.write(head.encode() + body)
-    with contextlib.suppress(OSError):
-        await writer.drain()
-    writer.close()
 
 
 def proxy_variables(url: str, ca_file: Path) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +26,12 @@ def leads_into(root: Path, port: int) -> bool:
     return owned is None or port in owned
 
 
-async def listen_where_free(handler: Any, wanted: int | None) -> asyncio.Server:
-    """A server on loopback, on the wanted port where that is free."""
+def bound_where_free(wanted: int | None) -> socket.socket:
+    """A listening socket on loopback, on the wanted port where that is free."""
     if wanted:
         with contextlib.suppress(OSError):
-            return await asyncio.start_server(handler, LOOPBACK, wanted)
-    return await asyncio.start_server(handler, LOOPBACK, 0)
-
-
-def port_of(server: asyncio.Server) -> int:
-    """The port on which a server listens."""
-    return int(server.sockets[0].getsockname()[1])
+            return socket.create_server((LOOPBACK, wanted))
+    return socket.create_server((LOOPBACK, 0))
 
 
 class PublishedPort:
@@ -49,8 +45,9 @@ class PublishedPort:
 
     async def open(self, wanted: int | None) -> int:
         """Listens; the host port."""
-        self._server = await listen_where_free(self._relay, wanted)
-        return port_of(self._server)
+        bound = bound_where_free(wanted)
+        self._server = await asyncio.start_server(self._relay, sock=bound)
+        return int(bound.getsockname()[1])
 
     async def close(self) -> None:
         """Ends the listener and every connection through it."""

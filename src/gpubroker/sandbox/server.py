@@ -25,6 +25,7 @@ from msgspec import Struct
 from gpubroker.loopback import AsgiApp, LoopbackGuard, Message, Receive, Scope, Send, send_refusal
 from gpubroker.model.clock import boot_seconds
 from gpubroker.sandbox import daemon
+from gpubroker.sandbox.published import bound_where_free
 
 if TYPE_CHECKING:
     from gpubroker.sandbox.app import Sandbox
@@ -165,12 +166,9 @@ def _held(folder: Path) -> IO[str] | None:
 
 
 def _bound(settings: Settings) -> socket.socket:
-    try:
-        return socket.create_server((daemon.LOOPBACK, settings.port))
-    except OSError:
-        if settings.mode == "foreground":
-            raise
-        return socket.create_server((daemon.LOOPBACK, 0))
+    if settings.mode == "background":
+        return bound_where_free(settings.port)
+    return socket.create_server((daemon.LOOPBACK, settings.port))
 
 
 def _tell(settings: Settings, port: int, token: str) -> None:
