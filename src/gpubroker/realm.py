@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import time
@@ -70,6 +69,8 @@ class SandboxClock:
 
     async def sleep(self, seconds: float) -> None:
         """So long on this clock: shorter in reality where the sandbox runs faster."""
+        import asyncio
+
         await asyncio.sleep(seconds / max(self._time.speed, 1.0))
         # While the sandbox restarts its time goes on as extrapolated.
         with contextlib.suppress(Unavailable):

@@ -23,7 +23,7 @@ from gpubroker.model.offer import Offer
 from gpubroker.model.terms import Availability, Market, State
 
 if TYPE_CHECKING:
-    from gpubroker.fleet.requests import Event, Plan, Stray, SweepReport
+    from gpubroker.fleet.requests import Plan, Stray, SweepReport
     from gpubroker.market.results import SearchResult, SourceReport
     from gpubroker.model.reports import Check, ProviderInfo
 
@@ -398,16 +398,6 @@ def check(one: Check) -> Json:
         "ok": one.ok,
         "detail": one.detail,
         "fix": one.fix,
-    }
-
-
-def event(happened: Event) -> Json:
-    """A line of a machine's history."""
-    return {
-        "at": rfc3339(happened.at),
-        "kind": happened.kind,
-        "name": happened.name,
-        "data": _plain(dict(happened.data)),
     }
 
 

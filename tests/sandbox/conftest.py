@@ -31,7 +31,9 @@ def fake_host() -> FakeHost:
     """Loaded by its path: test folders are no packages."""
     name = "tests.sandbox.fake_host"
     if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("fake_host.py"))
+        spec = importlib.util.spec_from_file_location(
+            name, Path(__file__).with_name("fake_host.py")
+        )
         assert spec
         assert spec.loader
         sys.modules[name] = importlib.util.module_from_spec(spec)

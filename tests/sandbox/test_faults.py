@@ -36,7 +36,7 @@ async def test_garbage_is_a_success_with_a_body_that_does_not_parse(served: Serv
     await served.fault("offers", "garbage", times=1)
     answer = await served.ask("POST", f"{V0}/bundles/", {})
     assert answer.status_code == 200
-    with pytest.raises(ValueError, match="delimiter|Unterminated|Expecting"):
+    with pytest.raises(ValueError, match="Unterminated"):
         answer.json()
 
 

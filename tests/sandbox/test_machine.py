@@ -123,9 +123,9 @@ async def test_the_command_works_in_a_private_home(
     host: LoopbackHost, spec: MachineSpec, keys: Keys
 ) -> None:
     machine = await host.start(spec)
-    done = await ssh(machine, keys, "pwd; echo $HOME; echo $USER; echo it > file")
+    done = await ssh(machine, keys, "pwd; echo $HOME; echo $USER; hostname; echo it > file")
     home = spec.folder / "root"
-    assert done.out.splitlines() == [str(home), str(home), "root"]
+    assert done.out.splitlines() == [str(home), str(home), "root", "rig"]
     assert (home / "file").read_text() == "it\n"
     assert stat.S_IMODE(spec.folder.stat().st_mode) == 0o700
 
@@ -395,3 +395,67 @@ async def test_open_sessions_are_counted(host: LoopbackHost, spec: MachineSpec, 
     await until(lambda: host.sessions() == 1, "a session is open")
     await login.communicate(b"")
     await until(lambda: host.sessions() == 0, "it is closed")
+
+
+async def test_poweroff_and_reboot_are_the_machines_not_this_computers(
+    spec: MachineSpec, keys: Keys
+) -> None:
+    told: list[tuple[str, str, str]] = []
+
+    async def listen(*words: str) -> None:
+        told.append((words[0], words[1], words[2]))
+
+    host = LoopbackHost(listen)
+    try:
+        machine = await host.start(spec)
+        assert (await ssh(machine, keys, "sudo -n shutdown -h +600 && shutdown -c")).code == 0
+        await ssh(machine, keys, "sudo reboot")
+        await until(lambda: told == [("vast_ai", "4711", "reboot")], "it rebooted")
+        assert (await ssh(machine, keys, "echo up")).out == "up\n"
+        await ssh(machine, keys, "systemctl poweroff")
+        await until(lambda: len(told) == 2, "it is off")
+        assert (await ssh(machine, keys, "true")).code == 255
+        assert told[1][2] == "off"
+    finally:
+        await host.close()
+
+
+@pytest.mark.parametrize("command", ["docker ps", "crontab -l", "systemd-run true"])
+async def test_commands_that_would_reach_past_the_machine_are_absent(
+    host: LoopbackHost, spec: MachineSpec, keys: Keys, command: str
+) -> None:
+    machine = await host.start(spec)
+    done = await ssh(machine, keys, command)
+    assert (done.code, "command not found" in done.err) == (127, True)
+
+
+async def test_docker_runs_a_command_with_its_env_and_ports(
+    host: LoopbackHost, spec: MachineSpec, keys: Keys
+) -> None:
+    from msgspec.structs import replace
+
+    from gpubroker.sandbox.shell import listening_ports
+
+    inner, outer = free_port(), free_port()
+    machine = await host.start(replace(spec, docker=True, ports=((outer, "tcp"),)))
+    serve = f"echo $WORD > page; echo serving; exec python3 -m http.server {inner}"
+    run = (
+        f"docker run -dit --gpus all -p {outer}:{inner} -e WORD=hi --name web image sh -c '{serve}'"
+    )
+    started = await ssh(machine, keys, run)
+    assert started.code == 0, started.err
+
+    def listens() -> bool:
+        owned = listening_ports(spec.folder)
+        return owned is None or inner in owned
+
+    await until(listens, "the container serves")
+    url = f"http://127.0.0.1:{machine.published[f'{outer}/tcp']}/page"
+    assert (await call("curl", "-sS", url)).out == "hi\n"
+    assert "serving" in (await ssh(machine, keys, "docker logs web")).out
+    assert (await ssh(machine, keys, "docker exec web sh -c 'echo $WORD'")).out == "hi\n"
+    assert "web" in (await ssh(machine, keys, "docker ps")).out
+    assert (await ssh(machine, keys, "docker rm -f web && docker ps -aq")).out == "web\n"
+    assert inner not in (listening_ports(spec.folder) or ())
+    kept = await ssh(machine, keys, "docker run --rm image sh -c 'exit 3'")
+    assert kept.code == 3

@@ -239,7 +239,7 @@ def _details(realm: Realm, machine: Machine, now: datetime) -> Iterator[str]:
         "price": f"{price(machine.price)}/h"
         + (
             f", {price(machine.reported_price)}/h by the cloud's record"
-            if machine.reported_price not in (None, machine.price)
+            if price(machine.reported_price) not in (NOTHING, price(machine.price))
             else ""
         ),
         "so far": money(machine.cost_so_far),

@@ -11,7 +11,7 @@ from gpubroker.cli import failures
 from gpubroker.cli.search_flags import ANY, Amount, Unknown, query_of, search_flags
 from gpubroker.cli.session import Session
 from gpubroker.cli.table import Column, table
-from gpubroker.cli.words import NOTHING, age, counted, number, price
+from gpubroker.cli.words import NOTHING, age, counted, number, price, whole
 
 if TYPE_CHECKING:
     from gpubroker.broker import Broker
@@ -155,8 +155,8 @@ def _row(offer: Offer, result: SearchResult) -> list[str]:
         gpu_name(offer.gpu) + (f" ({offer.gpu.fraction:g})" if offer.gpu.fraction < 1 else ""),
         str(offer.gpu_count),
         number(offer.gpu.memory_gb),
-        number(offer.vcpus),
-        number(offer.ram_gb),
+        whole(offer.vcpus),
+        whole(offer.ram_gb),
         price(hourly),
         price(round(hourly / max(offer.gpu_count, 1))),
         offer.provider + ("*" if report is not None and report.needs_key else ""),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -79,7 +78,10 @@ class Session:
     @property
     def width(self) -> int | None:
         """Columns of the terminal; None where a program reads, whatever terminal is near."""
-        return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        if not sys.stdout.isatty():
+            return None
+        told = self.environ.get("COLUMNS", "")
+        return int(told) if told.isdigit() else os.get_terminal_size(sys.stdout.fileno()).columns
 
     @property
     def in_sandbox(self) -> bool:

@@ -74,6 +74,11 @@ def number(value: float | None) -> str:
     return NOTHING if value is None else f"{value:g}"
 
 
+def whole(value: float | None) -> str:
+    """64 for 64.21, 0.5 for what is below one."""
+    return number(value if value is None or value < 1 else round(value))
+
+
 def counted(amount: int, noun: str) -> str:
     """1 offer, 2 offers."""
     return f"{amount:,} {noun}{'' if amount == 1 else 's'}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from datetime import UTC, datetime
 from typing import Protocol
@@ -43,4 +42,6 @@ class SystemClock:
 
     async def sleep(self, seconds: float) -> None:
         """Real seconds."""
+        import asyncio
+
         await asyncio.sleep(seconds)

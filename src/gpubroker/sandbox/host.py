@@ -29,6 +29,8 @@ class MachineSpec(Struct, frozen=True, kw_only=True):
     command: str | None = None
     ports: tuple[tuple[int, str], ...] = ()
     """(container port, protocol) to publish."""
+    docker: bool = False
+    """A VM with docker on it: `docker run` runs commands in the machine's folder."""
     gpu_vendor: Literal["nvidia", "amd", "google", "aws", "intel"] = "nvidia"
     gpu_tool_name: str = ""
     """As the vendor's tool prints it: "NVIDIA GeForce RTX 4090"."""

@@ -7,10 +7,12 @@ import importlib
 import os
 import shlex
 import shutil
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from gpubroker.sandbox.host import MachineSpec, RunningMachine
 from gpubroker.sandbox.published import PublishedPort
@@ -30,6 +32,10 @@ if TYPE_CHECKING:
 
 _SSH_PORT = 22
 _RELAYED = ("tcp", "http", "https")
+_POWER_LOOK_S = 0.5
+
+PowerListener = Callable[[str, str, str], Awaitable[None]]
+"""Told (provider, machine id, "off" or "reboot") after a machine did that to itself."""
 
 
 class LoopbackHost:
@@ -38,7 +44,9 @@ class LoopbackHost:
     Published are the protocols that run over TCP; container port 22 is the SSH server itself.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_power: PowerListener | None = None) -> None:
+        self._on_power = on_power
+        self._watching: asyncio.Task[None] | None = None
         self._machines: dict[tuple[str, str], _Machine] = {}
         self._folders: dict[tuple[str, str], Path] = {}
         self._locks: dict[tuple[str, str], asyncio.Lock] = {}
@@ -58,6 +66,8 @@ class LoopbackHost:
                 await machine.stop()
                 raise
             self._machines[at] = machine
+            if self._watching is None:
+                self._watching = asyncio.create_task(self._watch_power())
             return machine.running
 
     async def stop(self, provider: str, machine_id: str) -> None:
@@ -84,7 +94,25 @@ class LoopbackHost:
 
     async def close(self) -> None:
         """Stops all, keeps the folders."""
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
+            self._watching = None
         await asyncio.gather(*(self.stop(*at) for at in tuple(self._machines)))
+
+    async def _watch_power(self) -> None:
+        """Does what `poweroff` and `reboot` asked for inside the machines."""
+        while True:
+            await asyncio.sleep(_POWER_LOOK_S)
+            for at, machine in tuple(self._machines.items()):
+                word = machine.power_word()
+                if word is None:
+                    continue
+                await self.stop(*at)
+                if word == "reboot":
+                    await self.start(machine.as_it_ran())
+                if self._on_power is not None:
+                    await self._on_power(*at, word)
 
     def _lock(self, at: tuple[str, str]) -> asyncio.Lock:
         return self._locks.setdefault(at, asyncio.Lock())
@@ -97,6 +125,7 @@ class _Machine:
 
     def __init__(self, spec: MachineSpec) -> None:
         self._spec = spec
+        self._keys = spec.keys
         self._layout = layout_of(spec)
         self._ssh: SshServer | None = None
         self._ports: list[PublishedPort] = []
@@ -104,8 +133,28 @@ class _Machine:
         self._started: set[asyncio.subprocess.Process] = set()
 
     def admit(self, keys: tuple[str, ...]) -> None:
+        self._keys = keys
         if self._ssh is not None:
             self._ssh.keys = _ssh_module().admitted(keys)
+
+    def power_word(self) -> str | None:
+        """What a command in the machine asked for (off, reboot), said once."""
+        file = self._layout.etc / "power"
+        try:
+            word = file.read_text()
+        except OSError:
+            return None
+        file.unlink()
+        return word if word in {"off", "reboot"} else None
+
+    def as_it_ran(self) -> MachineSpec:
+        """The spec that brings it back with its ports and present keys."""
+        return replace(
+            self._spec,
+            keys=self._keys,
+            ssh_port=self.running.ssh_port,
+            published=self.running.published,
+        )
 
     def logins(self) -> int:
         return len(self._ssh.logins) if self._ssh is not None else 0
@@ -115,6 +164,8 @@ class _Machine:
         self._layout.make()
         # A sandbox that was killed leaves the processes of its machines behind.
         await end_all(self._layout.root)
+        for name in ("power", "power.pending"):
+            (self._layout.etc / name).unlink(missing_ok=True)
         install_tools(self._spec, self._layout.tools, self._layout.etc)
         self._ssh = module.SshServer(self._spec, self._spec.keys)
         ssh_port = await self._ssh.open(self._spec.ssh_port)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import socket
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,14 @@ def leads_into(root: Path, port: int) -> bool:
     """
     owned = listening_ports(root)
     return owned is None or port in owned
+
+
+def port_inside(root: Path, port: int) -> int:
+    """Where a port of the machine leads: `docker run -p` maps it to a container's own."""
+    for file in sorted((root / "docker").glob("*.json")):
+        with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+            return int(json.loads(file.read_text())["ports"][str(port)])
+    return port
 
 
 def bound_where_free(wanted: int | None) -> socket.socket:
@@ -65,8 +74,9 @@ class PublishedPort:
             task.add_done_callback(self._relays.discard)
         try:
             peer, own = writer.get_extra_info("peername"), writer.get_extra_info("sockname")
-            if same_user(peer, own) and leads_into(self._root, self._container_port):
-                await relay_to(LOOPBACK, self._container_port, reader, writer)
+            port = port_inside(self._root, self._container_port)
+            if same_user(peer, own) and leads_into(self._root, port):
+                await relay_to(LOOPBACK, port, reader, writer)
         finally:
             writer.close()
 

@@ -87,11 +87,6 @@ class CloudFacts(Struct, frozen=True, kw_only=True):
     gpus: tuple[GpuFacts, ...]
     slots: tuple[SlotRow, ...]
 
-    @property
-    def gpu_by_name(self) -> dict[str, GpuFacts]:
-        """The accelerators by the cloud's own name."""
-        return {gpu.name: gpu for gpu in self.gpus}
-
     def disk_rate(self, slot: Slot, gb: float, *, stopped: bool = False) -> Nanos:
         """Per hour for that much disk."""
         factor = self.stopped_disk_factor if stopped else 1.0

@@ -17,18 +17,36 @@ _TOOLS = {
     "aws": {"neuron-ls": "neuron_ls"},
     "intel": {},
 }
+_POWER = ("shutdown", "poweroff", "halt", "reboot", "systemctl")
+_ABSENT = ("crontab", "at", "batch", "systemd-run", "telinit")
+"""Would leave something behind on this computer, outside the machine."""
 _RUN = (
     "import sys; sys.path.append(sys.argv.pop(1)); "
     "from tools.{} import main; sys.exit(main(sys.argv[1:]))"
 )
 """Without site packages and without our own package they start in a few milliseconds."""
+_SUDO = """\
+while [ $# -gt 0 ]; do
+  case "$1" in
+    -u|-g|-h|-p|-C) shift 2;;
+    -*|*=*) shift;;
+    *) break;;
+  esac
+done
+[ $# -gt 0 ] && exec "$@"
+"""
+"""A machine's root is this user: nothing may gain more on this computer."""
 
 FACTS = "accelerators.json"
 FACTS_VARIABLE = "GPUBROKER_ACCELERATORS"
 
 
 def install_tools(spec: MachineSpec, tools: Path, etc: Path) -> None:
-    """Writes the machine's facts to `etc` and one command per tool to `tools`."""
+    """Writes the machine's facts to `etc` and one command per tool to `tools`.
+
+    Beside the vendor's own these are docker (refused where the machine has none) and stand-ins
+    for the commands that would reach past the machine: power, sudo, schedulers.
+    """
     facts = {
         "machine": f"{spec.provider}/{spec.id}",
         "name": spec.gpu_tool_name,
@@ -38,11 +56,22 @@ def install_tools(spec: MachineSpec, tools: Path, etc: Path) -> None:
         "cuda_version": spec.cuda_version,
     }
     (etc / FACTS).write_text(json.dumps(facts))
-    for name, source in _TOOLS[spec.gpu_vendor].items() if spec.gpu_count else ():
-        command = shlex.join([sys.executable, "-I", "-S", "-c", _RUN.format(source), str(_PARENT)])
-        script = (
-            f'#!/bin/sh\n{FACTS_VARIABLE}={shlex.quote(str(etc / FACTS))} exec {command} "$@"\n'
-        )
+    absent = ("docker", *_ABSENT) if not spec.docker else _ABSENT
+    vendors = _TOOLS[spec.gpu_vendor].items() if spec.gpu_count else ()
+    commands = {name: _python(source) for name, source in vendors}
+    commands |= {name: _python("power", name) for name in _POWER}
+    commands |= {name: f"echo '{name}: command not found' >&2; exit 127" for name in absent}
+    commands["sudo"] = _SUDO
+    commands["hostname"] = f"echo {shlex.quote(spec.hostname)}"
+    if spec.docker:
+        commands["docker"] = _python("docker")
+    given = f"export {FACTS_VARIABLE}={shlex.quote(str(etc / FACTS))}"
+    for name, body in commands.items():
         file = tools / name
-        file.write_text(script)
+        file.write_text(f"#!/bin/sh\n{given}\n{body}\n")
         file.chmod(0o755)
+
+
+def _python(source: str, *arguments: str) -> str:
+    interpreter = [sys.executable, "-I", "-S", "-c", _RUN.format(source), str(_PARENT)]
+    return f'exec {shlex.join([*interpreter, *arguments])} "$@"'

@@ -13,6 +13,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from gpubroker.sandbox.cloud import Cloud
 from gpubroker.sandbox.emulators import vast_ai_account as account
+from gpubroker.sandbox.emulators import vast_ai_create as create
 from gpubroker.sandbox.emulators import vast_ai_instances as instances
 from gpubroker.sandbox.emulators import vast_ai_market as market
 from gpubroker.sandbox.emulators import vast_ai_words as words
@@ -29,8 +30,8 @@ class VastAi(Emulator):
         Route("GET", f"{V0}/bundles/", "offers", market.search_offers, words.SEARCH, "optional"),
         Route("PUT", f"{V0}/search/asks/", "offers", market.search_asks, words.SEARCH, "optional"),
         Route("GET", f"{V0}/gpu_names/unique/", "offers", market.gpu_names, key="none"),
-        Route("POST", f"{V0}/asks/bulk/", "create", instances.create_many, words.CREATE),
-        Route("PUT", f"{V0}/asks/{{}}/", "create", instances.create, words.CREATE),
+        Route("POST", f"{V0}/asks/bulk/", "create", create.create_many, words.CREATE),
+        Route("PUT", f"{V0}/asks/{{}}/", "create", create.create, words.CREATE),
         Route("GET", f"{V0}/instances/filters/", "list", instances.filters),
         Route("GET", f"{V0}/instances/", "list", instances.list_all, words.LIST),
         Route("GET", f"{V1}/instances/", "list", instances.list_page, words.LIST),

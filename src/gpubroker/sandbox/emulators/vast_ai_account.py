@@ -77,7 +77,7 @@ async def add_key(api: Emulator, call: Call) -> Response:
         if not machine.ended and key not in machine.keys:
             await api.cloud.admit(machine, (*machine.keys, key))
     shown = key_json(thing, call.owner)
-    shown.pop("key")
+    shown["public_key"] = shown.pop("key")
     return success(key=shown)
 
 
@@ -249,12 +249,9 @@ async def user(api: Emulator, call: Call) -> Response:
     return answer(
         {
             "id": call.owner.number,
-            "username": name,
-            "fullname": name,
             "email": f"{name}@sandbox.invalid",
             "credit": round(usd(api.cloud.credit(name)), 6),
             "balance": 0.0,
-            "can_pay": True,
             "ssh_key": keys[0].wire["public_key"] if keys else "",
             "sid": "",
         }

@@ -1,26 +1,17 @@
-"""Vast.ai's instances: from the accepted ask to the destroyed contract."""
+"""Vast.ai's instances: looked at, changed, destroyed."""
 
 from __future__ import annotations
 
 import math
 import secrets
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from starlette.responses import PlainTextResponse, Response
 
-from gpubroker.model.money import nanos, usd
-from gpubroker.model.terms import Market
+from gpubroker.model.money import nanos
 from gpubroker.sandbox.cloud import Cloud, NoSlot
-from gpubroker.sandbox.emulators.base import Call, Emulator, answer
-from gpubroker.sandbox.emulators.vast_ai_account import attach_volume, open_volume
-from gpubroker.sandbox.emulators.vast_ai_market import taken
-from gpubroker.sandbox.emulators.vast_ai_offers import OFFER_NUMBERS_FROM
-from gpubroker.sandbox.emulators.vast_ai_order import (
-    BID_FROM,
-    BadOrder,
-    InstanceOrder,
-    read_order,
-)
+from gpubroker.sandbox.emulators.base import Call, Emulator, Refusal, answer
+from gpubroker.sandbox.emulators.vast_ai_order import BID_FROM
 from gpubroker.sandbox.emulators.vast_ai_query import (
     BadQuery,
     BadToken,
@@ -48,156 +39,15 @@ from gpubroker.sandbox.emulators.vast_ai_words import (
     success,
     the_machine,
 )
-from gpubroker.sandbox.rented import Machine, Order
-from gpubroker.sandbox.stock import Slot
+from gpubroker.sandbox.rented import Machine
 
 if TYPE_CHECKING:
     from gpubroker.sandbox.emulators.vast_ai import VastAi
 
-INSTANCES_FROM = 27_500_000
 LABEL_LENGTH = 1024
 """Of a later change; at creation it is less."""
 BID_TO_PER_GPU = 32.0
 PAGE, PAGE_FOR_NONSENSE = 25, 5
-_DAY_S = 86_400
-
-
-# --- create -------------------------------------------------------------------------------
-
-
-async def create(api: Emulator, call: Call) -> Response:
-    """PUT asks/{id}."""
-    check_query(call.request)
-    return _accept(api.cloud, call, check_number(call.ids[0], "ask_id"), _order(call.body))
-
-
-async def create_many(api: Emulator, call: Call) -> Response:
-    """POST asks/bulk: the same machine of several offers."""
-    check_query(call.request)
-    order = _order(call.body, bulk=True)
-    if not call.body.get("ids"):
-        raise refusal(400, "invalid_args", "Invalid args: 'ids' is required")
-    created = [_accept(api.cloud, call, int(id_), order) for id_ in call.body["ids"]]
-    numbers = [json_of(response)["new_contract"] for response in created]
-    return success(new_contracts=numbers)
-
-
-def _order(body: Any, *, bulk: bool = False) -> InstanceOrder:
-    try:
-        return read_order(body, bulk=bulk)
-    except BadOrder as bad:
-        raise refusal(400, bad.code, str(bad)) from None
-
-
-def _listed(cloud: Cloud, offer_id: int) -> Slot | None:
-    for slot in cloud.stock.slots.values():
-        if cloud.listing(slot, OFFER_NUMBERS_FROM) == offer_id:
-            return slot
-    return None
-
-
-def _accept(cloud: Cloud, call: Call, offer_id: int, order: InstanceOrder) -> Response:
-    slot = _listed(cloud, offer_id)
-    fault = cloud.faults.take("create", "no_capacity")
-    if slot is None or not slot.facts["rentable"] or fault:
-        raise taken(fault, cancel=slot is not None and order.cancel_unavail, offer_id=offer_id)
-    keys = tuple(
-        thing.wire["public_key"] for thing in cloud.live_things(call.owner.name, "ssh_key")
-    )
-    _check_order(cloud, call, slot, order, keys)
-    too_low = order.price is not None and nanos(order.price) < (
-        cloud.stock.floor(slot, call.now) or 0
-    )
-    try:
-        machine = cloud.create(
-            call.owner.name,
-            _neutral(cloud, slot, order, keys, start=order.start and not too_low, now=call.now),
-            number_from=INSTANCES_FROM,
-        )
-    except NoSlot:
-        raise taken(None, cancel=order.cancel_unavail, offer_id=offer_id) from None
-    if order.volume:
-        _add_volume(cloud, call, machine, order)
-    if too_low:
-        floor = usd(cloud.stock.floor(slot, call.now) or 0)
-        msg = f"error 400/3742: bid {order.price} is below the minimum bid {floor:.4f}."
-        raise refusal(400, "invalid_price", msg, ask_id=offer_id, new_contract=int(machine.id))
-    return success(new_contract=int(machine.id), instance_api_key=secrets.token_hex(32))
-
-
-def _check_order(
-    cloud: Cloud, call: Call, slot: Slot, order: InstanceOrder, keys: tuple[str, ...]
-) -> None:
-    if cloud.faults.take("create", "quota") or cloud.credit(call.owner.name) <= 0:
-        msg = "Your account lacks credit; see the billing page."
-        raise refusal(400, "insufficient_credit", msg)
-    if order.disk_gb > slot.disk_max_gb:
-        raise refusal(400, "invalid_args", f"Invalid args: 'disk' exceeds {slot.disk_max_gb} GB")
-    if order.price is not None and slot.spot_floor is None:
-        raise refusal(400, "invalid_price", "This offer takes no bids.")
-    if order.vm and not slot.facts["vms"]:
-        raise refusal(400, "invalid_args", "Invalid args: this machine runs no VMs")
-    if order.vm and not keys:
-        raise refusal(400, "no_ssh_key_for_vm", "VMs need an SSH key on the account.")
-    if len(order.ports) > slot.facts["ports"]:
-        raise refusal(400, "invalid_args", "Invalid args: not enough open ports on this machine")
-
-
-def _neutral(
-    cloud: Cloud,
-    slot: Slot,
-    order: InstanceOrder,
-    keys: tuple[str, ...],
-    *,
-    start: bool,
-    now: float,
-) -> Order:
-    ignored = cloud.faults.take("create", "ignored_field")
-    return Order(
-        slot=slot.key,
-        market=Market.ON_DEMAND if order.price is None else Market.SPOT,
-        bid=None if order.price is None else nanos(order.price),
-        disk_gb=order.disk_gb,
-        label="" if ignored else order.label,
-        image=order.image,
-        env=order.env,
-        env_in_ssh=False,
-        startup_script="" if order.by_args else order.onstart or "",
-        command=order.command,
-        ports=order.ports,
-        keys=keys,
-        start=start,
-        wire={
-            "runtype": order.runtype,
-            "args": list(order.args),
-            "onstart": order.onstart,
-            "extra_env": order.raw_env,
-            "jupyter_token": secrets.token_hex(32),
-            "end_date": float(round(now + slot.facts["days"] * _DAY_S)),
-            "extra_keys": [],
-        },
-    )
-
-
-def _add_volume(cloud: Cloud, call: Call, machine: Machine, order: InstanceOrder) -> None:
-    wanted = order.volume
-    if wanted is None:
-        return
-    if wanted.create_new:
-        thing = open_volume(
-            cloud, call, offer_id=wanted.volume_id, size_gb=wanted.size, name=wanted.name
-        )
-    else:
-        thing = attach_volume(cloud, call, wanted.volume_id, cloud.slot(machine))
-    thing.wire["instances"] = [*thing.wire["instances"], machine.id]
-    cloud.save(thing)
-
-
-def json_of(response: Response) -> Any:
-    """What an answer says."""
-    import json
-
-    return json.loads(bytes(response.body))
 
 
 # --- look ---------------------------------------------------------------------------------
@@ -260,7 +110,7 @@ async def list_page(api: Emulator, call: Call) -> Response:
             raise BadToken
         rest = page_after(found, token, lambda row: int(row["id"]))
     except BadQuery as bad:
-        raise refusal(400, "invalid_request", str(bad)) from None
+        raise Refusal(answer({"error": "invalid_request", "msg": str(bad)}, 400)) from None
     except BadToken:
         raise refusal(400, "invalid_token", "Invalid pagination token") from None
     page, more = rest[:limit], len(rest) > limit
@@ -435,7 +285,7 @@ async def request_logs(api: VastAi, call: Call) -> Response:
 
 def _log_text(cloud: Cloud, machine: Machine, tail: int, wanted: str) -> str:
     lines = [f"{machine.order.image}: container C.{machine.id}"]
-    for file in sorted(cloud.machine_folder(machine).glob("**/*.log")):
+    for file in sorted((cloud.machine_folder(machine) / "logs").glob("*.log")):
         if file.is_file():
             lines += file.read_text(errors="replace").splitlines()
     kept = [line for line in lines if wanted in line]

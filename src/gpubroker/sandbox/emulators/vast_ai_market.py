@@ -35,7 +35,7 @@ _VOLUME_LIMIT = 64
 
 
 def _bad_request(message: str) -> Refusal:
-    return refusal(400, "invalid_request", message)
+    return Refusal(answer({"error": "invalid_request", "msg": message}, 400))
 
 
 def _plain(query: dict[str, Any], name: str, default: Any, *types: type) -> Any:

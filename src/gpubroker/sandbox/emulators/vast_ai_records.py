@@ -160,7 +160,7 @@ INSTANCE_FIELDS: Mapping[str, Callable[[InstanceView], Any]] = {
     "image_args": lambda i: i.wire["args"],
     "image_runtype": lambda i: i.wire["runtype"],
     "extra_env": lambda i: i.wire["extra_env"],
-    "onstart": lambda i: i.wire["onstart"],
+    "onstart": lambda i: i.wire["onstart"] or "",
     "jupyter_token": lambda i: i.wire["jupyter_token"],
     "local_ipaddrs": always(f"{ADDRESS} \n"),
     "public_ipaddr": always(f"{ADDRESS} "),
@@ -198,8 +198,8 @@ INSTANCE_FIELDS: Mapping[str, Callable[[InstanceView], Any]] = {
         usd(i.machine.gpu_rate) if i.machine.state == State.RUNNING else 0.0, i.disk_hour
     ),
     "credit_balance": lambda i: i.credit,
-    "credit_discount": always(None),
-    "credit_discount_max": always(None),
+    "credit_discount": always(0.0),
+    "credit_discount_max": always(0.0),
     "client_run_time": lambda i: max(0.0, i.now - (i.machine.running_since or i.now)),
     "host_run_time": always(40.0 * _DAY_S),
     "webpage": always(None),
@@ -262,7 +262,6 @@ def key_json(thing: Thing, account: Account) -> dict[str, Any]:
         "id": int(thing.id),
         "user_id": account.number,
         "key": thing.wire["public_key"],
-        "public_key": thing.wire["public_key"],
         "created_at": iso(thing.created_at),
         "deleted_at": None,
     }

@@ -1,0 +1,89 @@
+"""The processes behind a cloud's machines: started, stopped and removed as the books say."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from pathlib import Path
+
+from gpubroker.model.terms import State
+from gpubroker.sandbox.host import MachineHost, MachineSpec
+from gpubroker.sandbox.rented import Machine
+from gpubroker.sandbox.stock import CloudFacts, Slot
+
+CLOSED_PORT = 1
+"""Where a machine with refused SSH is said to answer: nothing listens there."""
+
+
+class Processes:
+    """One cloud's. Calls for the same machine wait for each other."""
+
+    def __init__(self, provider: str, host: MachineHost, folder: Path, facts: CloudFacts) -> None:
+        self._provider = provider
+        self._host = host
+        self._folder = folder
+        self._gpus = {gpu.name: gpu for gpu in facts.gpus}
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    def folder(self, machine: Machine) -> Path:
+        """The machine's private folder; there as long as the machine is."""
+        return self._folder / self._provider / machine.id
+
+    async def align(self, machine: Machine, slot: Slot) -> None:
+        """Runs it, stops it or removes it, as its state is when its turn comes.
+
+        A machine that runs then knows its ports and host key. Raises OSError where it cannot run.
+        """
+        async with self._locks[machine.id]:
+            if machine.state == State.RUNNING:
+                await self._run(machine, slot)
+            elif machine.ended:
+                await self._host.remove(self._provider, machine.id)
+            else:
+                await self._host.stop(self._provider, machine.id)
+
+    async def halt(self, machine: Machine) -> None:
+        """Before it boots again; `machine.wipe` empties its folder, once."""
+        async with self._locks[machine.id]:
+            if machine.wipe:
+                await self._host.remove(self._provider, machine.id)
+                machine.wipe = False
+            else:
+                await self._host.stop(self._provider, machine.id)
+
+    async def admit(self, machine: Machine) -> None:
+        """Lets in exactly the machine's keys from now on."""
+        await self._host.admit(self._provider, machine.id, machine.keys)
+
+    async def _run(self, machine: Machine, slot: Slot) -> None:
+        where = await self._host.start(self._spec(machine, slot))
+        machine.ssh_port = CLOSED_PORT if "ssh_refused" in machine.trouble else where.ssh_port
+        machine.published, machine.host_key = dict(where.published), where.host_key
+
+    def _spec(self, machine: Machine, slot: Slot) -> MachineSpec:
+        order, gpu = machine.order, self._gpus[machine.gpu]
+        return MachineSpec(
+            provider=self._provider,
+            id=machine.id,
+            folder=self.folder(machine),
+            hostname=order.name or machine.id,
+            user=order.user,
+            keys=machine.keys,
+            env=order.env,
+            env_in_ssh=order.env_in_ssh,
+            image=order.image,
+            startup_script=order.startup_script,
+            command=order.command,
+            ports=order.ports,
+            gpu_vendor=gpu.vendor,
+            gpu_tool_name=gpu.tool_name,
+            gpu_count=slot.gpu_count,
+            gpu_memory_mib=gpu.memory_mib,
+            driver_version=slot.driver_version,
+            cuda_version=slot.cuda_version,
+            vcpus=max(1, int(slot.vcpus)),
+            ram_mb=slot.ram_mb,
+            disk_gb=int(order.disk_gb),
+            ssh_port=None if machine.ssh_port == CLOSED_PORT else machine.ssh_port,
+            published=machine.published,
+        )

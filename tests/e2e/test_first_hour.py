@@ -1,0 +1,284 @@
+"""What a newcomer does in the first hour, with the tools a newcomer has."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+Person = Any
+
+REAL_LOOKING_KEYS = {
+    "VAST_AI_API_KEY": "0123456789abcdef" * 4,
+    "VAST_API_KEY": "fedcba9876543210" * 4,
+    "RUNPOD_API_KEY": "rpa_ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789",
+    "LAMBDA_API_KEY": "secret_lambda_0123456789abcdef",
+    "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE",
+    "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY00",
+    "DIGITALOCEAN_TOKEN": "dop_v1_0123456789abcdef0123456789abcdef",
+    "DATABASE_URL": "postgres://user:password@127.0.0.1:1/gpubroker",
+}
+
+
+def test_find_rent_use_end_and_see_the_bill(person: Person) -> None:
+    found = person.json("offers", "--gpu", "4090", "--max-price", "0.6")
+    assert found["total"] > 0
+    assert found["sources"]["vast_ai"]["status"] == "live"
+    machine = person.launch("--name", "first")
+    assert machine["state"] == "running"
+    assert [one["outcome"] for one in machine["attempts"]][-1] == "created"
+    smi = person.run("ssh", "first", "--", "nvidia-smi", "-L").stdout
+    assert smi.count("GPU 0: NVIDIA GeForce RTX 4090") == 1
+    assert len(person.billed()) == 1
+    person.control("/_sandbox/clock", {"advance_s": 1800})
+    [ended] = person.json("terminate", "first", "--yes")["instances"]
+    assert ended["state"] == "terminated"
+    assert person.billed() == []
+    assert ended["cost_so_far"] == pytest.approx(machine["price_per_hour"] / 2, rel=0.05)
+    person.control("/_sandbox/clock", {"advance_s": 9 * 3600})
+    bill = person.json("show", "first")["billing"]
+    assert bill["status"] == "ended"
+    truth = person.control("/_sandbox/machines")[0]["accrued_usd"]
+    assert bill["amount"] == pytest.approx(truth, abs=0.001)
+
+
+def test_the_real_ssh_scp_and_rsync_work_and_a_wrong_key_is_refused(
+    person: Person, tmp_path: Any
+) -> None:
+    person.launch("--name", "box")
+    config = str(person.home / ".ssh" / "config")
+    assert (person.home / ".ssh" / "config").read_text().startswith("Include ")
+    plain = person.tool("ssh", "-F", config, "gb-box", "echo $((40 + 2)); exit 7")
+    assert (plain.stdout, plain.returncode) == ("42\n", 7)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "model.bin").write_bytes(os.urandom(100_000))
+    sent = person.tool("scp", "-q", "-F", config, str(tmp_path / "data/model.bin"), "gb-box:a.bin")
+    assert sent.returncode == 0, sent.stderr
+    shell = f"ssh -F {config}"
+    synced = person.tool("rsync", "-a", "-e", shell, str(tmp_path / "data"), "gb-box:")
+    assert synced.returncode == 0, synced.stderr
+    sums = person.tool("ssh", "-F", config, "gb-box", "md5sum < a.bin; md5sum < data/model.bin")
+    assert len(set(sums.stdout.split("\n")[:2])) == 1
+    key = tmp_path / "other"
+    person.tool("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key))
+    refused = person.tool(
+        "ssh", "-F", config, "-o", f"IdentityFile={key}", "-o", "IdentitiesOnly=yes",
+        "-o", "BatchMode=yes", "-i", str(key), "-F", "none",
+        *_endpoint(person, "box"), "true",
+    )  # fmt: skip
+    assert refused.returncode == 255
+    assert "Permission denied" in refused.stderr
+
+
+def _endpoint(person: Person, name: str) -> list[str]:
+    ssh = person.json("show", name)["ssh"]
+    return [
+        "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
+        "-p", str(ssh["port"]), f"{ssh['user']}@{ssh['host']}",
+    ]  # fmt: skip
+
+
+def test_ssh_passes_the_exit_code_on_and_says_125_before_the_command_started(
+    person: Person,
+) -> None:
+    person.launch("--name", "box")
+    assert person.run("ssh", "box", "--", "exit 3", code=3).stdout == ""
+    failed = person.run("ssh", "nobody", "--", "true", code=None)
+    assert failed.returncode in {7, 125}
+    assert "gpubroker" in failed.stderr or "error:" in failed.stderr
+
+
+def test_after_a_sigkill_of_the_sandbox_the_machine_is_back_with_its_host_key(
+    person: Person,
+) -> None:
+    person.launch("--name", "box", "--startup-script", _script(person))
+    person.run("ssh", "box", "--", "echo kept > kept.txt")
+    pinned = (next(person.state.glob("ssh/sandbox-*")) / "known_hosts").read_text()
+    os.kill(person.status()["pid"], signal.SIGKILL)
+    again = person.run("ssh", "box", "--", "cat kept.txt; wc -l < boots.txt")
+    assert again.stdout.split() == ["kept", "2"]
+    assert (next(person.state.glob("ssh/sandbox-*")) / "known_hosts").read_text() == pinned
+
+
+def _script(person: Person) -> str:
+    path = person.home / "boot.sh"
+    path.write_text("#!/bin/sh\ndate >> ~/boots.txt\n")
+    return str(path)
+
+
+def test_no_address_but_loopback_is_connected_to_and_the_database_is_left_alone(
+    person: Person, tmp_path: Any
+) -> None:
+    if shutil.which("strace") is None:
+        pytest.skip("strace is not installed (Linux only)")
+    log = tmp_path / "connects"
+    traced = person.tool(
+        "strace", "-f", "-qq", "-e", "trace=connect", "-e", "signal=none", "-o", str(log),
+        "env", *(f"{name}={value}" for name, value in REAL_LOOKING_KEYS.items()),
+        sys.executable, "-m", "gpubroker",
+        "launch", "--sandbox", "--gpu", "RTX 4090", "--max-price", "1", "--ttl", "1h", "--json",
+    )  # fmt: skip
+    assert traced.returncode == 0, traced.stderr
+    connects = log.read_text()
+    addresses = set(re.findall(r'inet_addr\("([^"]+)"\)|inet_pton\(AF_INET6, "([^"]+)"', connects))
+    reached = {four or six for four, six in addresses}
+    assert reached <= {"127.0.0.1", "::1"}, reached
+    assert "127.0.0.1" in reached
+    assert "htons(1)" not in connects
+    output = traced.stdout + traced.stderr + connects
+    for name, secret in REAL_LOOKING_KEYS.items():
+        assert secret not in output.replace(f"{name}={secret}", ""), name
+
+
+def test_a_provider_key_in_the_environment_is_not_visible_on_a_machine(person: Person) -> None:
+    person.environ.update(REAL_LOOKING_KEYS)
+    person.launch("--name", "box")
+    seen = person.run(
+        "ssh", "box", "--", "env; cat /proc/$PPID/environ 2>/dev/null | tr '\\0' '\\n'"
+    )
+    assert "HOME=" in seen.stdout
+    for secret in REAL_LOOKING_KEYS.values():
+        assert secret not in seen.stdout
+
+
+def test_a_refusal_goes_to_the_next_offer_and_is_shown(person: Person) -> None:
+    person.status()
+    fault = {"provider": "vast_ai", "operation": "create", "kind": "no_capacity", "times": 1}
+    person.control("/_sandbox/faults", fault)
+    machine = person.launch("--name", "second-choice")
+    assert [one["outcome"] for one in machine["attempts"]] == ["refused", "created"]
+    assert "no_such_ask" in machine["attempts"][0]["reason"]
+    assert len(person.billed()) == 1
+
+
+@pytest.mark.parametrize(
+    "kind", ["disconnect_after", "disconnect_before", "server_error", "timeout"]
+)
+def test_an_answer_that_is_lost_never_costs_a_second_machine(person: Person, kind: str) -> None:
+    person.status()
+    fault = {"provider": "vast_ai", "operation": "create", "kind": kind, "times": 1}
+    person.control("/_sandbox/faults", fault)
+    if kind == "timeout":
+        pytest.skip("the create deadline is a minute of real time: covered with a manual clock")
+    machine = person.launch("--name", "only-one")
+    assert machine["state"] == "running"
+    assert [one["name"] for one in person.billed()] == [person.billed()[0]["name"]]
+
+
+def test_a_wrong_gpu_is_given_back_and_the_next_offer_taken(person: Person) -> None:
+    person.status()
+    fault = {"provider": "vast_ai", "operation": "create", "kind": "wrong_gpu", "times": 1}
+    person.control("/_sandbox/faults", fault)
+    machine = person.launch("--name", "right-one")
+    assert [one["outcome"] for one in machine["attempts"]] == ["failed", "created"]
+    person.run("ps", "--sandbox")
+    assert len(person.billed()) == 1
+
+
+def test_an_expired_machine_is_ended_by_the_next_command(person: Person) -> None:
+    person.launch("--name", "box")
+    person.control("/_sandbox/clock", {"advance_s": 3700})
+    listed = person.json("ps")
+    assert listed["instances"] == []
+    assert person.billed() == []
+
+
+def test_stop_keeps_the_disk_and_start_brings_the_machine_back(person: Person) -> None:
+    person.launch("--name", "box")
+    person.run("ssh", "box", "--", "echo kept > kept.txt")
+    [stopped] = person.json("stop", "box")["instances"]
+    assert (stopped["state"], stopped["status"]) == ("stopped", "offline")
+    assert len(person.billed()) == 1
+    [started] = person.json("start", "box")["instances"]
+    assert started["state"] == "running"
+    assert person.run("ssh", "box", "--", "cat kept.txt").stdout == "kept\n"
+
+
+KILLED = """
+import os, signal, sys
+from gpubroker import BlockingBroker, LaunchRequest, Query, wanted
+from gpubroker.model.terms import Market
+
+boundary, url = sys.argv[1:]
+
+def die(at):
+    if at == boundary:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+with BlockingBroker(sandbox=url, on_boundary=die) as broker:
+    query = Query(gpus=(wanted("RTX 4090"),), market=Market.ON_DEMAND)
+    broker.launch(LaunchRequest(query=query, name="box"))
+    broker.terminate("box")
+"""
+
+
+@pytest.mark.parametrize(
+    ("boundary", "machines", "wanted"),
+    [
+        ("intent committed", 0, 1),
+        ("sending committed", 0, 1),
+        ("created", 1, 1),
+        ("key attached", 1, 1),
+        ("end wanted", 1, 0),
+        ("terminate sent", 1, 0),
+    ],
+)
+def test_killed_for_real_at_a_boundary_nothing_is_left_behind(
+    person: Person, boundary: str, machines: int, wanted: int
+) -> None:
+    url = person.status()["base_url"]
+    ran = person.tool(sys.executable, "-c", KILLED, boundary, url)
+    assert ran.returncode == -signal.SIGKILL, ran.stderr
+    assert len(person.control("/_sandbox/machines")) == machines
+    for _ in range(40):
+        listed = person.json("ps")["instances"]
+        if all(one["state"] == "running" for one in listed):
+            break
+    assert len(person.billed()) == len(listed) == wanted
+    assert len(person.control("/_sandbox/machines")) <= 1
+    person.json("sweep", "--fix", "--yes")
+    assert len(person.billed()) == wanted
+
+
+def test_the_vendors_names_are_reached_through_the_proxy_door_and_no_other(
+    person: Person, tmp_path: Any
+) -> None:
+    server = subprocess.Popen(
+        [sys.executable, "-m", "gpubroker", "--json", "sandbox", "--port", "0", "--proxy"],
+        env=person.environ,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        assert server.stdout is not None
+        started = json.loads(server.stdout.readline())
+        environ = {**person.environ, **started["env"]}
+        url = "https://console.vast.ai/api/v0/gpu_names/unique/"
+        curl = ["curl", "-sS", "--max-time", "20"]
+        named = subprocess.run(
+            [*curl, url], env=environ, capture_output=True, text=True, check=False
+        )
+        assert "RTX 4090" in json.loads(named.stdout)["gpu_names"], named.stderr
+        other = subprocess.run(
+            [*curl, "https://example.com/"],
+            env=environ,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert other.returncode != 0
+        assert "403" in other.stderr
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.wait(20)
+        if server.stdout is not None:
+            server.stdout.close()
