@@ -119,11 +119,13 @@ def test_no_address_but_loopback_is_connected_to_and_the_database_is_left_alone(
     if shutil.which("strace") is None:
         pytest.skip("strace is not installed (Linux only)")
     log = tmp_path / "connects"
+    gpubroker = f"{sys.executable} -m gpubroker"
+    launch = "launch --sandbox --gpu 'RTX 4090' --max-price 1 --ttl 1h --json"
+    person.environ.update(REAL_LOOKING_KEYS)
+    # The sandbox is started, watched and stopped inside the trace as well.
     traced = person.tool(
         "strace", "-f", "-qq", "-e", "trace=connect", "-e", "signal=none", "-o", str(log),
-        "env", *(f"{name}={value}" for name, value in REAL_LOOKING_KEYS.items()),
-        sys.executable, "-m", "gpubroker",
-        "launch", "--sandbox", "--gpu", "RTX 4090", "--max-price", "1", "--ttl", "1h", "--json",
+        "sh", "-c", f"{gpubroker} {launch} && {gpubroker} sandbox stop >&2",
     )  # fmt: skip
     assert traced.returncode == 0, traced.stderr
     connects = log.read_text()
@@ -134,7 +136,7 @@ def test_no_address_but_loopback_is_connected_to_and_the_database_is_left_alone(
     assert "htons(1)" not in connects
     output = traced.stdout + traced.stderr + connects
     for name, secret in REAL_LOOKING_KEYS.items():
-        assert secret not in output.replace(f"{name}={secret}", ""), name
+        assert secret not in output, name
 
 
 def test_a_provider_key_in_the_environment_is_not_visible_on_a_machine(person: Person) -> None:
