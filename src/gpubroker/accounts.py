@@ -83,18 +83,24 @@ class Accounts:
             )
         return self.connected(found[0], found[1]).provider
 
-    def searchable(self) -> dict[str, Provider]:
+    def searchable_names(self) -> tuple[str, ...]:
         """Those that can be asked for offers: with a key, or without where prices are public."""
-        from gpubroker.providers import registry
+        from gpubroker.providers.registry import PUBLIC_PRICES
+
+        without = () if self._realm.is_sandbox else PUBLIC_PRICES
+        return tuple(dict.fromkeys((*self._found, *without)))
+
+    def searchable(self) -> dict[str, Provider]:
+        """Those of searchable_names(), connected."""
         from gpubroker.providers.accounts import Account
 
-        asked = {name: self.provider(name, alias) for name, alias in self.configured()}
-        if self._realm.is_sandbox:
-            return asked
-        for name in registry.ready():
-            if name not in asked and registry.provider_class(name).capabilities.public_prices:
-                asked[name] = self.connected(Account(name), None).provider
-        return asked
+        aliases = dict(self.configured())
+        return {
+            name: self.provider(name, aliases[name])
+            if name in aliases
+            else self.connected(Account(name), None).provider
+            for name in self.searchable_names()
+        }
 
     def keyless(self) -> frozenset[str]:
         """Providers whose prices are known and whose key is not."""

@@ -127,6 +127,22 @@ class BlockingBroker:
             )
         )
 
+    def search_known(
+        self,
+        query: Query,
+        *,
+        sort: SortKey = "price",
+        descending: bool | None = None,
+        limit: int | None = 20,
+        mode: Mode = "auto",
+    ) -> SearchResult | None:
+        """As Broker.search_known."""
+        return self._on_thread(
+            lambda: self._broker.search_known(
+                query, sort=sort, descending=descending, limit=limit, mode=mode
+            )
+        )
+
     def gpus(self) -> tuple[GpuModel, ...]:
         """As Broker.gpus."""
         return self._on_thread(self._broker.gpus)

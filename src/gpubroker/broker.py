@@ -173,16 +173,45 @@ class Broker:
         refresh_timeout_s: float = 3.0,
     ) -> SearchResult:
         """Ranked offers, with the part of every source and the way to the nearest miss."""
-        accounts = self._accounts() if mode != "cached" else None
+        known = self.search_known(query, sort=sort, descending=descending, limit=limit, mode=mode)
+        if known is not None:
+            return known
         return await self._market().search(
             query,
-            accounts.searchable() if accounts else {},
+            self._accounts().searchable(),
             now=self._world.clock.now(),
             sort=sort,
             descending=descending,
             limit=limit,
             mode=mode,
             refresh_timeout_s=refresh_timeout_s,
+            keyless=self._accounts().keyless(),
+        )
+
+    def search_known(
+        self,
+        query: Query,
+        *,
+        sort: SortKey = "price",
+        descending: bool | None = None,
+        limit: int | None = 20,
+        mode: Mode = "auto",
+    ) -> SearchResult | None:
+        """What `search` answers where no cloud has to be asked, None where one has to be.
+
+        Needs no event loop.
+        """
+        market, now = self._market(), self._world.clock.now()
+        names = () if mode == "cached" else self._accounts().searchable_names()
+        if market.due(names, query, now=now, mode=mode):
+            return None
+        return market.known(
+            query,
+            names,
+            now=now,
+            sort=sort,
+            descending=descending,
+            limit=limit,
             keyless=self._accounts().keyless(),
         )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -101,6 +100,7 @@ def sandbox(base_url: str) -> Realm:
 
 def control(base_url: str, path: str) -> Any:
     """GET a document of the sandbox's control API."""
+    import json
     from http.client import HTTPConnection, HTTPException
 
     parts = urlsplit(base_url)

@@ -15,7 +15,7 @@ import msgspec
 from gpubroker.catalog.clouds import offer_id
 from gpubroker.catalog.gpus import model as known_model
 from gpubroker.model.capabilities import Capabilities
-from gpubroker.model.gpu import Gpu, GpuModel
+from gpubroker.model.gpu import GpuModel
 from gpubroker.model.identity import attempt_name, parse_name
 from gpubroker.model.machine import Machine, Try
 from gpubroker.model.money import usd
@@ -57,11 +57,6 @@ def rfc3339(at: datetime | None) -> str | None:
     return None if at is None else at.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
-def gpu_name(gpu: Gpu) -> str:
-    """The canonical name, the vendor's own where there is none."""
-    return gpu.name or gpu.raw
-
-
 def gpu_model(model: GpuModel) -> Json:
     """A model of the catalog."""
     return {
@@ -84,7 +79,7 @@ def gpu_model(model: GpuModel) -> Json:
 
 def offer(row: Offer, *, disk_gb: float, needs_key: bool = False) -> Json:
     """An offer, priced with that much disk where disk is bought by the GB."""
-    name = gpu_name(row.gpu)
+    name = row.gpu.label
     model = known_model(row.gpu.name)
     score = model.performance_score if model else None
     return {
@@ -236,7 +231,7 @@ def attempt(one: Try) -> Json:
 
 def instance(machine: Machine) -> Json:
     """A machine, from the store's record."""
-    name = gpu_name(machine.gpu)
+    name = machine.gpu.label
     model = known_model(machine.gpu.name)
     score = model.performance_score if model else None
     carrier = parse_name(machine.host_key_alias)

@@ -127,6 +127,9 @@ class FakeBroker:
         if error := self.world.fails.get(verb):
             raise error
 
+    def search_known(self, query: Query, **how: Any) -> SearchResult | None:
+        return None
+
     async def search(self, query: Query, **how: Any) -> SearchResult:
         self._asked("search", query, how)
         return self.world.result()

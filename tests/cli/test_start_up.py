@@ -9,17 +9,19 @@ from pathlib import Path
 
 import pytest
 
-HEAVY = ("rich", "httpx2", "asyncio", "cryptography", "asyncssh", "msgspec", "starlette", "stamina")
+CLIENTS = ("rich", "httpx2", "asyncio", "cryptography", "asyncssh", "ssl", "starlette", "stamina")
+"""What no answer from this machine alone needs."""
+HEAVY = (*CLIENTS, "msgspec", "sqlite3", "pathlib")
+"""What a help text does not need either."""
 
-CLIENTS = ("rich", "httpx2", "cryptography", "asyncssh", "starlette", "stamina")
 
-
-def imported(home: Path, *argv: str) -> set[str]:
+def imported(home: Path, *argv: str, **variables: str) -> set[str]:
     """Top-level packages that the call imported."""
-    environ = {key: value for key, value in os.environ.items() if not key.startswith("GPUBROKER")}
+    kept = {"PATH", "LANG"}
+    environ = {key: value for key, value in os.environ.items() if key in kept} | variables
     ran = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "gpubroker", *argv],
-        env=environ | {"GPUBROKER_HOME": str(home)},
+        env=environ | {"HOME": str(home)},
         capture_output=True,
         text=True,
         check=True,
@@ -36,10 +38,27 @@ def test_help_imports_nothing_heavy(tmp_path: Path, argv: list[str]) -> None:
     assert found.isdisjoint(HEAVY)
 
 
-def test_ps_reads_the_store_and_loads_no_client(tmp_path: Path) -> None:
-    found = imported(tmp_path, "ps")
-    assert "sqlite3" in found
+@pytest.mark.parametrize("argv", [["ps"], ["ps", "--json"], ["ps", "--all"]])
+def test_ps_reads_the_store_and_loads_no_client(tmp_path: Path, argv: list[str]) -> None:
+    for _ in ("the store is made", "the store is read"):
+        found = imported(tmp_path, *argv)
+        assert "sqlite3" in found
+        assert found.isdisjoint((*CLIENTS, "platformdirs", "hashlib", "tempfile"))
+
+
+@pytest.mark.parametrize("argv", [["--cached"], ["--cached", "--json"], ["--cached", "--explain"]])
+def test_offers_that_are_held_load_no_client(tmp_path: Path, argv: list[str]) -> None:
+    found = imported(tmp_path, "offers", "--gpu", "4090", *argv)
+    assert "msgspec" in found
+    assert found.isdisjoint((*CLIENTS, "sqlite3", "platformdirs"))
+
+
+def test_offers_of_a_fresh_snapshot_load_no_client(tmp_path: Path) -> None:
+    held = Segment("vast_ai", answers=(Answer(None, datetime.now(UTC), complete=True),))
+    Snapshots(Home.from_env({"HOME": str(tmp_path)}), "live").save(held)
+    found = imported(tmp_path, "gpus", VAST_API_KEY="a-key")
     assert found.isdisjoint(CLIENTS)
+    assert imported_failing(tmp_path, "offers", VAST_API_KEY="a-key").isdisjoint(CLIENTS)
 
 
 @pytest.mark.parametrize("verb", ["offers", "launch", "ssh", "terminate"])

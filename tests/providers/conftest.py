@@ -18,9 +18,7 @@ from gpubroker.model.terms import Market
 from gpubroker.providers.accounts import Account
 from gpubroker.providers.http import Transport
 from gpubroker.providers.redaction import Redactor
-from gpubroker.providers.vast_ai import VastAi
-from gpubroker.providers.vast_ai.asks import parse_offers
-from gpubroker.providers.vast_ai.facts import SHOWN
+from gpubroker.providers.vast_ai import SHOWN, VastAi, parse_offers
 
 KEY = "k3y-0f-the-tests-n0t-real"
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)

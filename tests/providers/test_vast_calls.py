@@ -31,8 +31,7 @@ from gpubroker.model.terms import Market, Resource, State
 from gpubroker.providers.accounts import Account, Wiring
 from gpubroker.providers.base import Biddable, HasBalance, KeyAttachable, Stoppable
 from gpubroker.providers.http import Transport
-from gpubroker.providers.vast_ai import VastAi
-from gpubroker.providers.vast_ai.contracts import Contract, state_of
+from gpubroker.providers.vast_ai import Contract, VastAi, state_of
 
 Row = Callable[..., dict[str, Any]]
 LABEL = "gb-abcdef-abcdefghijklmnop"

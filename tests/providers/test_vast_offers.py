@@ -16,8 +16,7 @@ from gpubroker.model.errors import BadResponse, Invalid
 from gpubroker.model.offer import Offer
 from gpubroker.model.query import GpuWanted, Query
 from gpubroker.model.terms import Availability, Market
-from gpubroker.providers.vast_ai.asks import parse_offers
-from gpubroker.providers.vast_ai.search import search
+from gpubroker.providers.vast_ai import parse_offers, search
 
 Ask = Callable[..., dict[str, Any]]
 NOW = SystemClock().now()

@@ -420,6 +420,30 @@ async def test_poweroff_and_reboot_are_the_machines_not_this_computers(
         await host.close()
 
 
+async def test_the_end_of_its_command_is_told_once_and_the_machine_goes_on(
+    spec: MachineSpec, keys: Keys
+) -> None:
+    from msgspec.structs import replace
+
+    told: list[tuple[str, str, int]] = []
+
+    async def listen(provider: str, machine_id: str, status: int) -> None:
+        told.append((provider, machine_id, status))
+
+    host = LoopbackHost(on_exit=listen)
+    try:
+        machine = await host.start(replace(spec, command="echo said; exit 3"))
+        await until(lambda: bool(told), "its end is told")
+        assert told == [("vast_ai", "4711", 3)]
+        assert (await ssh(machine, keys, "echo up")).out == "up\n"
+        await host.stop("vast_ai", "4711")
+        await host.start(replace(spec, command="exec sleep 600"))
+        await host.stop("vast_ai", "4711")
+    finally:
+        await host.close()
+    assert len(told) == 1, "stopping it is no end by itself"
+
+
 @pytest.mark.parametrize("command", ["docker ps", "crontab -l", "systemd-run true"])
 async def test_commands_that_would_reach_past_the_machine_are_absent(
     host: LoopbackHost, spec: MachineSpec, keys: Keys, command: str

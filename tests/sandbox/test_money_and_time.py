@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,12 +31,14 @@ def test_components_add_up_and_the_rate_is_that_of_now() -> None:
     assert ledger.cost(3610) == 360_000_000 + cost(3_000_000, 3610)
 
 
-@given(rate=st.integers(1, 10**11), start=st.integers(0, 10**6), cuts=st.lists(st.integers(0, 10**5)))
+@given(
+    rate=st.integers(1, 10**11), start=st.integers(0, 10**6), cuts=st.lists(st.integers(0, 10**5))
+)
 def test_a_window_counts_each_second_once(rate: int, start: int, cuts: list[int]) -> None:
     ledger = Ledger()
     ledger.open("gpu", rate, start)
     edges = sorted({start, *(start + cut for cut in cuts)})
-    seconds = [ledger.lines[0].seconds(b, a) for a, b in zip(edges, edges[1:], strict=False)]
+    seconds = [ledger.lines[0].seconds(b, a) for a, b in pairwise(edges)]
     assert sum(seconds) == edges[-1] - start
 
 
@@ -43,7 +47,10 @@ def test_opening_what_runs_at_the_same_rate_changes_nothing() -> None:
     ledger.open("gpu", 5, 0)
     ledger.open("gpu", 5, 10)
     ledger.open("gpu", 7, 20)
-    assert [(line.rate, line.start, line.end) for line in ledger.lines] == [(5, 0, 20), (7, 20, None)]
+    assert [(line.rate, line.start, line.end) for line in ledger.lines] == [
+        (5, 0, 20),
+        (7, 20, None),
+    ]
 
 
 def test_sandbox_time_is_wall_time_plus_an_offset_at_any_speed() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gpubroker.model.money import usd
-from gpubroker.sandbox.emulators import vast_ai_market
+from gpubroker.sandbox.emulators.vast_ai import market
 
 if TYPE_CHECKING:
     from tests.sandbox.conftest import Served
@@ -162,7 +162,7 @@ async def test_too_frequent_calls_are_refused_in_plain_text_by_sandbox_time(serv
 async def test_anonymous_searches_have_a_daily_quota(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vast_ai_market, "ANONYMOUS_SEARCHES_A_DAY", 3)
+    monkeypatch.setattr(market, "ANONYMOUS_SEARCHES_A_DAY", 3)
     last = None
     for _ in range(4):
         await served.advance(6)
@@ -330,6 +330,37 @@ async def test_an_outbid_instance_looks_stopped_though_nobody_asked(served: Serv
     await served.advance(3)
     row = await served.instance(id_)
     assert (row["actual_status"], row["dph_base"]) == ("running", 2.0)
+
+
+async def test_a_container_whose_command_ends_has_exited_and_pays_for_its_disk(
+    served: Served,
+) -> None:
+    id_ = await served.rent(runtype="args", args=["train"])
+    await served.sandbox.machine_exited("vast_ai", str(id_), 2)
+    row = await served.instance(id_)
+    assert (row["actual_status"], row["intended_status"], row["cur_state"]) == (
+        "exited",
+        "running",
+        "running",
+    )
+    assert row["status_msg"] == "exited: its command ended with status 2"
+    assert row["ports"] is None
+    assert (await served.truth(id_))["billed_for"] == ["disk"]
+    assert str(id_) not in served.host.running
+    assert (await served.ask("PUT", f"{V0}/instances/{id_}/", {"state": "running"})).json() == {
+        "success": True
+    }
+    await served.advance(5)
+    assert (await served.instance(id_))["actual_status"] == "running"
+    assert sorted((await served.truth(id_))["billed_for"]) == ["disk", "gpu"]
+    await served.sandbox.machine_powered("vast_ai", str(id_), "off")
+    await served.ask("PUT", f"{V0}/instances/{id_}/", {"state": "stopped"})
+    row = await served.instance(id_)
+    assert (row["actual_status"], row["intended_status"]) == ("exited", "stopped")
+    assert (await served.truth(id_))["billed_for"] == ["disk_stopped"]
+    await served.ask("DELETE", f"{V0}/instances/{id_}/", {})
+    await served.sandbox.machine_exited("vast_ai", str(id_), 0)
+    assert (await served.truth(id_))["state"] == "terminated"
 
 
 async def test_instances_of_others_do_not_exist(served: Served) -> None:

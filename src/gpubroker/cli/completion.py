@@ -27,4 +27,4 @@ def completion_command(session: Session, shell: str) -> None:
     if completion is None:  # pragma: no cover - click knows all of SHELLS
         raise click.UsageError(f"no completion for {shell}")
     source = completion(cli, {}, "gpubroker", "_GPUBROKER_COMPLETE").source()
-    session.show({"shell": shell, "script": source}, lambda: [source])
+    session.show(lambda: {"shell": shell, "script": source}, lambda: [source])

@@ -42,5 +42,5 @@ def doctor_command(session: Session) -> int:
         if not checks:
             yield "  Nothing to check."
 
-    session.show({"checks": [wire.check(check) for check in checks]}, screen)
+    session.show(lambda: {"checks": [wire.check(check) for check in checks]}, screen)
     return failures.FAILED if any(check.ok is False for check in checks) else failures.DONE

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,7 +13,6 @@ from gpubroker.cli.words import NOTHING, number, price
 
 if TYPE_CHECKING:
     from gpubroker.market.results import SearchResult
-    from gpubroker.model.gpu import GpuModel
     from gpubroker.model.money import Nanos
     from gpubroker.model.reports import ProviderInfo
 
@@ -39,14 +38,12 @@ PROVIDER_COLUMNS = (
 @click.pass_obj
 def gpus_command(session: Session) -> None:
     """GPU models known, strongest first, with the cheapest price at hand for one GPU."""
+    from gpubroker.catalog.gpus import models as all_models
+    from gpubroker.cli.offers import found
+    from gpubroker.model.query import Query
 
-    async def ask() -> tuple[tuple[GpuModel, ...], SearchResult]:
-        async with session.broker(session.realm()) as broker:
-            return broker.gpus(), await broker.search(_everything(), limit=None, mode="cached")
-
-    models, result = session.run(ask())
-    cheapest = _cheapest(result)
-    models = tuple(sorted(models, key=lambda model: (-model.performance_score, model.name)))
+    cheapest = _cheapest(found(session, Query(), limit=None, mode="cached"))
+    models = tuple(sorted(all_models(), key=lambda model: (-model.performance_score, model.name)))
     from gpubroker import wire
 
     document = {
@@ -75,7 +72,7 @@ def gpus_command(session: Session) -> None:
         yield session.styled(header, bold=True)
         yield from lines
 
-    session.show(document, screen)
+    session.show(lambda: document, screen)
 
 
 @click.command("providers")
@@ -94,13 +91,7 @@ def providers_command(session: Session) -> None:
         if not any(info.configured for info in infos):
             yield "  No key is set: prices are shown all the same, and --sandbox rents for nothing."
 
-    session.show({"providers": [wire.provider(info) for info in infos]}, screen)
-
-
-def _everything() -> Any:
-    from gpubroker.model.query import Query
-
-    return Query()
+    session.show(lambda: {"providers": [wire.provider(info) for info in infos]}, screen)
 
 
 def _cheapest(result: SearchResult) -> dict[str, Nanos]:

@@ -104,7 +104,8 @@ async def _launch(
         if dry_run:
             disk_gb = float(request.disk_gb or 0)
             session.show(
-                wire.plan(plan, disk_gb=disk_gb), lambda: plan_lines(plan, request, session.width)
+                lambda: wire.plan(plan, disk_gb=disk_gb),
+                lambda: plan_lines(plan, request, session.width),
             )
             return failures.DONE if plan.ranked else failures.NO_OFFER
         for line in plan_lines(plan, request, session.width):
@@ -113,7 +114,7 @@ async def _launch(
             session.confirm(f"Rent it for at most {money(plan.most)}?", yes=yes)
         machine = await broker.launch(request, plan=plan, wait=wait)
     now = session.now(realm)
-    session.show(wire.instance(machine), lambda: launched_lines(machine, now))
+    session.show(lambda: wire.instance(machine), lambda: launched_lines(machine, now))
     return failures.DONE
 
 
@@ -178,15 +179,13 @@ def _share(text: str) -> float:
 
 def plan_lines(plan: Plan, request: LaunchRequest, width: int | None) -> Iterator[str]:
     """What will be tried in which order, the most it can cost, and how it ends."""
-    from gpubroker.wire import gpu_name
-
     if not plan.ranked:
         yield "  None of the matching offers can be tried now:"
     rows = [
         [
             f"{place}.",
             planned.offer_id,
-            f"{planned.offer.gpu_count}x {gpu_name(planned.offer.gpu)}",
+            f"{planned.offer.gpu_count}x {planned.offer.gpu.label}",
             planned.offer.region or planned.offer.area,
             price(planned.price),
             planned.offer.market.replace("_", "-"),

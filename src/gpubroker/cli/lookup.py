@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from gpubroker.cli.session import Realm, Session
@@ -47,6 +46,8 @@ def find(session: Session, names: Iterable[str]) -> dict[Realm, list[str]]:
     for realm, machines in known:
         left = [name for name in left if not place(name, realm, machines)]
     if left:
+        from difflib import get_close_matches
+
         all_names = {machine.name for _, machines in known for machine in machines}
         raise UnknownName(left[0], tuple(get_close_matches(left[0], sorted(all_names), n=3)))
     return found

@@ -45,10 +45,13 @@ def ps_command(session: Session, include_ended: bool) -> None:
         ended = include_ended and number == 0
         machines = session.recorded(realm, include_ended=ended, settle=True)
         placed += [(realm, machine) for machine in machines]
+    session.show(lambda: _document(placed), lambda: _screen(session, placed))
+
+
+def _document(placed: Placed) -> dict[str, Any]:
     from gpubroker import wire
 
-    document = {"instances": [wire.instance(machine) for _, machine in placed]}
-    session.show(document, lambda: _screen(session, placed))
+    return {"instances": [wire.instance(machine) for _, machine in placed]}
 
 
 @click.command("show")
@@ -65,7 +68,9 @@ def show_command(session: Session, name: str) -> None:
     machine = session.run(ask())
     from gpubroker import wire
 
-    session.show(wire.instance(machine), lambda: _details(realm, machine, session.now(realm)))
+    session.show(
+        lambda: wire.instance(machine), lambda: _details(realm, machine, session.now(realm))
+    )
 
 
 @click.command("stop")
@@ -117,10 +122,7 @@ def _terminate(session: Session, where: dict[Realm, list[str]]) -> int:
 
     for realm, names in where.items():
         ended += [(realm, machine) for machine in session.run(end(realm, names))]
-    from gpubroker import wire
-
-    document = {"instances": [wire.instance(machine) for _, machine in ended]}
-    session.show(document, lambda: _bills(ended))
+    session.show(lambda: _document(ended), lambda: _bills(ended))
     return failures.DONE
 
 
@@ -135,10 +137,10 @@ def _change(session: Session, names: tuple[str, ...], verb: str) -> None:
 
     for realm, of_realm in find(session, names).items():
         session.run(work(realm, of_realm))
-    from gpubroker import wire
-
-    document = {"instances": [wire.instance(machine) for _, machine in changed]}
-    session.show(document, lambda: [_changed(realm, machine) for realm, machine in changed])
+    session.show(
+        lambda: _document(changed),
+        lambda: [_changed(realm, machine) for realm, machine in changed],
+    )
 
 
 def _changed(realm: Realm, machine: Machine) -> str:
@@ -180,12 +182,10 @@ def _screen(session: Session, placed: Placed) -> Iterator[str]:
 
 
 def _row(realm: Realm, machine: Machine, now: datetime) -> list[str]:
-    from gpubroker.wire import gpu_name
-
     return [
         _name(realm, machine),
         _state(machine),
-        f"{machine.gpu_count}x {gpu_name(machine.gpu)}",
+        f"{machine.gpu_count}x {machine.gpu.label}",
         machine.provider,
         price(burn(machine)).removeprefix("$"),
         money(machine.cost_so_far),
@@ -227,12 +227,12 @@ def _reached(machine: Machine) -> str:
 
 
 def _details(realm: Realm, machine: Machine, now: datetime) -> Iterator[str]:
-    from gpubroker.wire import gpu_name, instance_id
+    from gpubroker.wire import instance_id
 
     ssh = machine.ssh
     told = {
         "state": _state(machine) + (f" ({machine.error})" if machine.error else ""),
-        "machine": f"{machine.gpu_count}x {gpu_name(machine.gpu)} at {machine.provider}"
+        "machine": f"{machine.gpu_count}x {machine.gpu.label} at {machine.provider}"
         f" {machine.region}".rstrip()
         + f" ({machine.market.replace('_', '-')})",
         "id": instance_id(machine),

@@ -63,7 +63,7 @@ def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> 
     if not value or ctx.resilient_parsing:
         return
     session: Session = ctx.ensure_object(Session)
-    session.show({"version": __version__}, lambda: [f"gpubroker {__version__}"])
+    session.show(lambda: {"version": __version__}, lambda: [f"gpubroker {__version__}"])
     ctx.exit()
 
 

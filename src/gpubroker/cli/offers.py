@@ -14,9 +14,9 @@ from gpubroker.cli.table import Column, table
 from gpubroker.cli.words import NOTHING, age, counted, number, price, whole
 
 if TYPE_CHECKING:
-    from gpubroker.broker import Broker
     from gpubroker.market.results import SearchResult
     from gpubroker.model.offer import Offer
+    from gpubroker.model.query import Query
 
 SORT_KEYS = (
     "price",
@@ -78,31 +78,48 @@ def offers_command(
     """
     query, unknown = query_of(flags, disk_gb=disk)
     timeout_s = seconds(refresh_timeout, "--refresh-timeout")
-    mode = mode or "auto"
-
-    async def search() -> SearchResult:
-        broker: Broker
-        async with session.broker(session.realm()) as broker:
-            return await broker.search(
-                query,
-                sort=sort,
-                descending=True if desc else None,
-                limit=limit,
-                mode=mode,
-                refresh_timeout_s=timeout_s,
-            )
-
-    result = session.run(search())
+    result = found(
+        session,
+        query,
+        sort=sort,
+        descending=True if desc else None,
+        limit=limit,
+        mode=mode or "auto",
+        refresh_timeout_s=timeout_s,
+    )
     if not result.total and unknown:
         raise unknown[0]
-    from gpubroker import wire
-
     session.show(
-        wire.search(result, explain=explain),
+        lambda: _document(result, explain=explain),
         lambda: _screen(session, result, explain=explain),
     )
     _warn(session, result, unknown)
     return failures.DONE if result.total else failures.NO_OFFER
+
+
+def found(
+    session: Session, query: Query, *, refresh_timeout_s: float = 3.0, **options: Any
+) -> SearchResult:
+    """The search's answer; an event loop is run only where a cloud has to be asked for it."""
+    broker = session.broker(session.realm())
+    try:
+        known = broker.search_known(query, **options)
+    finally:
+        broker.close()
+    if known is not None:
+        return known
+
+    async def ask() -> SearchResult:
+        async with broker:
+            return await broker.search(query, refresh_timeout_s=refresh_timeout_s, **options)
+
+    return session.run(ask())
+
+
+def _document(result: SearchResult, *, explain: bool) -> dict[str, Any]:
+    from gpubroker import wire
+
+    return wire.search(result, explain=explain)
 
 
 def seconds(text: str, flag: str) -> float:
@@ -145,14 +162,13 @@ def _screen(session: Session, result: SearchResult, *, explain: bool) -> Iterato
 
 def _row(offer: Offer, result: SearchResult) -> list[str]:
     from gpubroker.catalog.clouds import offer_id
-    from gpubroker.wire import gpu_name
 
     hourly = offer.price.hourly(result.disk_gb)
     seen = age((result.now - offer.fetched_at).total_seconds())
     report = result.sources.get(offer.provider)
     unproven = offer_id(offer.provider, offer.key) in result.unknown
     return [
-        gpu_name(offer.gpu) + (f" ({offer.gpu.fraction:g})" if offer.gpu.fraction < 1 else ""),
+        offer.gpu.label + (f" ({offer.gpu.fraction:g})" if offer.gpu.fraction < 1 else ""),
         str(offer.gpu_count),
         number(offer.gpu.memory_gb),
         whole(offer.vcpus),

@@ -79,7 +79,7 @@ def stop_command(session: Session) -> None:
 
     stopped = daemon.stop(session.home)
     session.show(
-        {"running": False, "stopped": bool(stopped)},
+        lambda: {"running": False, "stopped": bool(stopped)},
         lambda: ["The sandbox is stopped." if stopped else "No sandbox was running."],
     )
 
@@ -114,13 +114,13 @@ def env_command(session: Session, shell: Any, proxy: bool) -> None:
     for entry in index.values():
         found.update(entry["env"])
     unset = UNSET if proxy else ()
-    session.show({"env": found}, lambda: [env_exports(shell, found, unset).rstrip()])
+    session.show(lambda: {"env": found}, lambda: [env_exports(shell, found, unset).rstrip()])
 
 
 def _show(session: Session, running: Running | None) -> None:
     if running is None:
         session.show(
-            {"running": False},
+            lambda: {"running": False},
             lambda: ["No sandbox is running. gpubroker offers --sandbox starts one."],
         )
         return
@@ -132,7 +132,7 @@ def _show(session: Session, running: Running | None) -> None:
         "port": running.port,
     }
     session.show(
-        document,
+        lambda: document,
         lambda: [
             f"The sandbox answers at {running.base_url} (process {running.pid}).",
             "    gpubroker offers --sandbox        gpubroker sandbox stop",
@@ -167,7 +167,7 @@ def _foreground(
             "proxy_url": ready.proxy_url,
             "ca_file": None if ready.ca_file is None else str(ready.ca_file),
         }
-        session.show(document, lambda: _ready_lines(ready))
+        session.show(lambda: document, lambda: _ready_lines(ready))
 
     try:
         session.run(server.serve(settings, tell))

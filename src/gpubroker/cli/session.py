@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -54,14 +53,19 @@ def realm_time(url: str | None) -> datetime:
     return datetime.fromisoformat(control(url, "/_sandbox/clock")["now"])
 
 
-@dataclass
 class Session:
     """One command line. Results go to stdout, everything else to stderr."""
 
-    environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
-    json: bool = False
-    sandbox: bool = False
-    trace_http: bool = False
+    def __init__(
+        self,
+        environ: Mapping[str, str] = os.environ,
+        *,
+        json: bool = False,
+        sandbox: bool = False,
+        trace_http: bool = False,
+    ) -> None:
+        self.environ = environ
+        self.json, self.sandbox, self.trace_http = json, sandbox, trace_http
 
     @property
     def home(self) -> Home:
@@ -94,12 +98,12 @@ class Session:
         plain = bool(self.environ.get("NO_COLOR")) or not stream.isatty()
         return text if plain else click.style(text, **style)
 
-    def show(self, document: Any, text: Callable[[], Iterable[str]]) -> None:
-        """The answer: one JSON document, or lines for a person."""
+    def show(self, document: Callable[[], Any], text: Callable[[], Iterable[str]]) -> None:
+        """The answer: one JSON document, or lines for a person. Only the one shown is made."""
         if self.json:
             import json
 
-            print(json.dumps(document, ensure_ascii=False, allow_nan=False), flush=True)
+            print(json.dumps(document(), ensure_ascii=False, allow_nan=False), flush=True)
             return
         for line in text():
             print(line)

@@ -42,7 +42,8 @@ def ssh_command(session: Session, name: str, command: tuple[str, ...]) -> int:
         return failures.NOT_STARTED
     if session.json:
         ssh = machine.ssh
-        session.show({"name": machine.name, "argv": argv, "host": ssh.host if ssh else None}, list)
+        document = {"name": machine.name, "argv": argv, "host": ssh.host if ssh else None}
+        session.show(lambda: document, list)
         return failures.DONE
     return run(session, machine, argv)
 

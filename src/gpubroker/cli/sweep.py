@@ -32,7 +32,7 @@ def sweep_command(session: Session, fix: bool, owner: str | None) -> int:
     report = session.run(look())
     from gpubroker import wire
 
-    session.show(wire.sweep(report), lambda: lines(report))
+    session.show(lambda: wire.sweep(report), lambda: lines(report))
     for account, why in report.errors.items():
         session.say(f"warning: {account} could not be read, nothing is concluded: {why}")
     return failures.FAILED if report.errors else failures.DONE

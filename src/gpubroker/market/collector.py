@@ -7,22 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, Collection, Mapping
-from datetime import datetime, timedelta
+from collections.abc import AsyncGenerator, Mapping
+from datetime import datetime
 
 from msgspec import Struct
 
-from gpubroker.market.book import Book, Segment
-from gpubroker.market.results import SourceReport, SourceStatus
+from gpubroker.market.book import Book
+from gpubroker.market.freshness import report
+from gpubroker.market.results import SourceReport
 from gpubroker.model.errors import BrokerError
 from gpubroker.model.offer import Offer, OfferPage
 from gpubroker.model.query import Query
 from gpubroker.providers.base import Provider
-
-MARKETPLACES = frozenset({"vast_ai", "runpod", "tensordock", "salad", "shadeform"})
-"""Offers come and go by the minute; elsewhere a price list changes by the day."""
-MARKETPLACE_CADENCE = timedelta(seconds=60)
-CATALOG_CADENCE = timedelta(hours=1)
 
 _LONGEST_ERROR = 200
 _CANCEL_GRACE_S = 0.5
@@ -33,20 +29,6 @@ class _Asking(Struct):
     """What came so far; kept when the provider fails half-way."""
 
     pages: list[OfferPage] = []
-
-
-def cadence(provider: str) -> timedelta:
-    """How old an answer may be before `auto` asks again."""
-    return MARKETPLACE_CADENCE if provider in MARKETPLACES else CATALOG_CADENCE
-
-
-def stale(book: Book, providers: Collection[str], query: Query, *, now: datetime) -> frozenset[str]:
-    """Those of `providers` whose last answer to such a query is older than their cadence."""
-    return frozenset(
-        name
-        for name in providers
-        if not book.segment(name).is_fresh(query, now=now, within=cadence(name))
-    )
 
 
 async def refresh(
@@ -140,27 +122,3 @@ def _fault(row: Offer, provider: Provider) -> str:
     except (AttributeError, TypeError, ValueError, OverflowError) as error:
         return type(error).__name__
     return ""
-
-
-def report(
-    segment: Segment, query: Query, *, live: bool = False, error: str = "", needs_key: bool = False
-) -> SourceReport:
-    """What a segment is worth for this query."""
-    answer = segment.freshest(query)
-    return SourceReport(
-        status=_status(segment, live=live, error=error),
-        as_of=segment.as_of(query),
-        error=error,
-        offers=len(segment.offers),
-        complete=answer is not None and answer.complete,
-        rejected=segment.rejected,
-        needs_key=needs_key,
-    )
-
-
-def _status(segment: Segment, *, live: bool, error: str) -> SourceStatus:
-    if error:
-        return "error"
-    if live:
-        return "live"
-    return "catalog" if segment.from_catalog else "cached"

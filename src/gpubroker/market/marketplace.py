@@ -5,11 +5,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Collection, Mapping
 from datetime import datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
+
+from msgspec import structs
 
 from gpubroker.catalog.clouds import UnknownCloud, cloud
 from gpubroker.catalog.shipped import shipped_offers, shipped_providers
 from gpubroker.market.book import Book, Segment, cheapest_first
+from gpubroker.market.freshness import report, stale
 from gpubroker.market.results import SearchResult, SourceReport
 from gpubroker.market.search import search_offers
 from gpubroker.market.snapshots import Ignored, Snapshots
@@ -37,6 +41,42 @@ class Marketplace:
     ignored: tuple[Ignored, ...]
     """Stored files that could not be used."""
 
+    def due(
+        self, providers: Collection[str], query: Query, *, now: datetime, mode: Mode
+    ) -> frozenset[str]:
+        """Those of `providers` that this search has to ask first.
+
+        `auto` asks the ones whose answer is older than their cadence, `live` all, `cached` none.
+        """
+        chosen = _names(query)
+        asked = frozenset(name for name in providers if not chosen or name in chosen)
+        if mode == "cached":
+            return frozenset()
+        return stale(self.book, asked, query, now=now) if mode == "auto" else asked
+
+    def known(
+        self,
+        query: Query,
+        providers: Collection[str],
+        *,
+        now: datetime,
+        sort: SortKey = "price",
+        descending: bool | None = None,
+        limit: int | None = 20,
+        keyless: Collection[str] = (),
+        fresh: Mapping[str, SourceReport] = MappingProxyType({}),
+    ) -> SearchResult:
+        """Ranked offers by what is held; nobody is asked. `fresh`: reports of those just asked."""
+        return search_offers(
+            self.book.offers(),
+            query,
+            now=now,
+            sources=self._sources(query, fresh, providers, keyless),
+            sort=sort,
+            descending=descending,
+            limit=limit,
+        )
+
     async def search(
         self,
         query: Query,
@@ -50,46 +90,40 @@ class Marketplace:
         refresh_timeout_s: float = 3.0,
         keyless: Collection[str] = (),
     ) -> SearchResult:
-        """Ranked offers with the part of every provider.
+        """Ranked offers with the part of every provider, those that are `due` asked before.
 
-        `providers` are those that can be asked; `auto` asks the ones whose answer is older than
-        their cadence, `live` all, `cached` none. `keyless` need credentials before they can rent.
+        `providers` are those that can be asked; `keyless` need credentials before they can rent.
         """
-        from gpubroker.market.collector import refresh, stale
+        due = self.due(providers, query, now=now, mode=mode)
+        fresh: Mapping[str, SourceReport] = {}
+        if due:
+            from gpubroker.market.collector import refresh
 
-        asked = _in_question(providers, query)
-        if mode == "cached":
-            asked = {}
-        elif mode == "auto":
-            due = stale(self.book, asked, query, now=now)
-            asked = {name: asked[name] for name in asked if name in due}
-        fresh = await refresh(self.book, asked, query, timeout_s=refresh_timeout_s, now=now)
+            asked = {name: providers[name] for name in providers if name in due}
+            fresh = await refresh(self.book, asked, query, timeout_s=refresh_timeout_s, now=now)
         for name, part in fresh.items():
             if not part.error:
                 # The next process asks again where this one could not write.
                 with contextlib.suppress(OSError):
                     self._snapshots.save(self.book.segment(name))
-        return search_offers(
-            self.book.offers(),
+        return self.known(
             query,
+            providers,
             now=now,
-            sources=self._sources(query, fresh, providers, keyless),
             sort=sort,
             descending=descending,
             limit=limit,
+            keyless=keyless,
+            fresh=fresh,
         )
 
     def _sources(
         self,
         query: Query,
         fresh: Mapping[str, SourceReport],
-        providers: Mapping[str, Provider],
+        providers: Collection[str],
         keyless: Collection[str],
     ) -> dict[str, SourceReport]:
-        import msgspec
-
-        from gpubroker.market.collector import report
-
         names = sorted({*self.book.segments, *providers})
         chosen = _names(query)
         reports = {
@@ -98,7 +132,7 @@ class Marketplace:
             if not chosen or name in chosen
         }
         return {
-            name: msgspec.structs.replace(part, needs_key=True) if name in keyless else part
+            name: structs.replace(part, needs_key=True) if name in keyless else part
             for name, part in reports.items()
         }
 
@@ -111,8 +145,3 @@ def _names(query: Query) -> frozenset[str]:
         except UnknownCloud:
             names.add(name)
     return frozenset(names)
-
-
-def _in_question(providers: Mapping[str, Provider], query: Query) -> dict[str, Provider]:
-    chosen = _names(query)
-    return {name: entry for name, entry in providers.items() if not chosen or name in chosen}

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import secrets
 from pathlib import Path
 
 import msgspec
@@ -83,7 +82,7 @@ class Snapshots:
         kept = msgspec.structs.replace(segment, offers=tuple(map(_as_cached, segment.offers)))
         content = msgspec.msgpack.encode(_File(VERSION, msgspec.Raw(msgspec.msgpack.encode(kept))))
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        draft = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
         try:
             with open(os.open(draft, flags, 0o600), "wb") as file:  # noqa: PTH123 - a descriptor, opened private

@@ -24,6 +24,11 @@ class Gpu(Struct, frozen=True, gc=False):
     fraction: float = 1.0
     """Below 1 for MIG slices and shared GPUs."""
 
+    @property
+    def label(self) -> str:
+        """The canonical name, the vendor's own where there is none."""
+        return self.name or self.raw
+
 
 class GpuModel(Struct, frozen=True, kw_only=True):
     """A model of the catalog. Rates are dense, FP32 accumulate; None where not known."""

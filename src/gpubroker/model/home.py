@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,9 +19,13 @@ class Home(Struct, frozen=True):
         """GPUBROKER_HOME, else the platform's user data folder."""
         if chosen := environ.get("GPUBROKER_HOME"):
             return cls(Path(chosen).expanduser())
-        from platformdirs import user_data_path
+        if sys.platform != "linux":
+            from platformdirs import user_data_path
 
-        return cls(user_data_path("gpubroker", appauthor=False))
+            return cls(user_data_path("gpubroker", appauthor=False))
+        # As platformdirs has it, whose import takes longer than all else that `ps` does.
+        shared = environ.get("XDG_DATA_HOME", "").strip()
+        return cls((Path(shared) if shared else _user(environ) / ".local/share") / "gpubroker")
 
     @property
     def live_store(self) -> Path:
@@ -55,3 +60,7 @@ class Home(Struct, frozen=True):
     def seal_key(self) -> Path:
         """0600 key that seals secrets in the store, where GPUBROKER_SECRET_KEY is not set."""
         return self.root / "secret.key"
+
+
+def _user(environ: Mapping[str, str]) -> Path:
+    return Path(environ["HOME"]) if environ.get("HOME") else Path.home()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import re
-import secrets
-import uuid
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
+
+if TYPE_CHECKING:
+    import uuid
 
 OWNER_LENGTH = 6
 ATTEMPT_LENGTH = 16
@@ -19,6 +19,9 @@ ATTEMPT_TAG = "gpubroker-attempt"
 
 
 def _base32(bits: int) -> str:
+    import base64
+    import secrets
+
     return base64.b32encode(secrets.token_bytes((bits + 7) // 8)).decode().lower().rstrip("=")
 
 
@@ -59,6 +62,9 @@ class Attempt(Struct, frozen=True):
     @property
     def token(self) -> uuid.UUID:
         """Idempotency token, the same whenever the attempt is sent again."""
+        import hashlib
+        import uuid
+
         return uuid.UUID(bytes=hashlib.sha256(self.name.encode()).digest()[:16], version=4)
 
 

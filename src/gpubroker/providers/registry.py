@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 ENTRY_POINTS = "gpubroker.providers"
 BUILT_IN: Mapping[str, str] = {"vast_ai": "gpubroker.providers.vast_ai:VastAi"}
 """Known without asking the metadata of every installed package."""
+PUBLIC_PRICES: tuple[str, ...] = ("vast_ai",)
+"""Those of them that tell offers without a key; known without importing any of them."""
 EXTRAS: Mapping[str, str] = {}
 """provider -> extra that brings its SDK, where one is needed."""
 

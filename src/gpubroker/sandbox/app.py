@@ -201,6 +201,23 @@ class Sandbox:
         self.save_clock()
         self._storage.close()
 
+    async def machine_powered(self, provider: str, machine_id: str, word: str) -> None:
+        """A machine switched itself "off", or made a "reboot"."""
+        cloud = self.clouds[provider]
+        machine = cloud.machines.get(machine_id)
+        if machine is None:
+            return
+        if word == "off":
+            await cloud.end_from_inside(machine, "it was powered off from inside")
+        else:
+            await cloud.power_on_again(machine)
+
+    async def machine_exited(self, provider: str, machine_id: str, status: int) -> None:
+        """The command of a machine ended by itself."""
+        cloud = self.clouds[provider]
+        if machine := cloud.machines.get(machine_id):
+            await cloud.end_from_inside(machine, f"its command ended with status {status}")
+
     async def settle(self) -> None:
         """Makes happen what is due by now."""
         for cloud in self.clouds.values():

@@ -116,10 +116,10 @@ class Cloud(Books):
 
     def start(self, machine: Machine) -> None:
         """Raises NoSlot where the GPU was taken meanwhile."""
-        if machine.state not in (State.STOPPED, State.PREEMPTED):
+        if not (machine.exited or machine.state in (State.STOPPED, State.PREEMPTED)):
             return
         slot = self.slot(machine)
-        if not self.stock.free(slot):
+        if not (machine.holds_slot or self.stock.free(slot)):
             raise NoSlot(slot.key)
         now = self.clock.now()
         self._begin_boot(machine, now)
@@ -129,7 +129,7 @@ class Cloud(Books):
 
     def reboot(self, machine: Machine, *, wipe: bool = False) -> None:
         """Stops and starts it without losing the GPU; `wipe` makes it anew from its image."""
-        if machine.state == State.RUNNING:
+        if machine.state == State.RUNNING or machine.exited:
             machine.booting_again, machine.wipe = True, wipe
             self._begin_boot(machine, self.clock.now())
             self.save(machine)
@@ -146,6 +146,22 @@ class Cloud(Books):
         machine.ended_at = now
         self.save(machine)
         await self._align(machine)
+
+    async def end_from_inside(self, machine: Machine, reason: str) -> None:
+        """A container ended by itself: it keeps its GPU unpaid, and its disk, which is paid."""
+        if machine.state != State.RUNNING:
+            return
+        machine.state, machine.reason, machine.exited = State.FAILED, reason, True
+        machine.running_since = None
+        machine.ledger.close(self.clock.now(), "gpu")
+        self.save(machine)
+        await self._align(machine)
+        self.commit()
+
+    async def power_on_again(self, machine: Machine) -> None:
+        """It rebooted itself: where it answers may have changed."""
+        await self._align(machine)
+        self.commit()
 
     async def preempt(self, machine: Machine) -> None:
         """Takes a spot machine away: stopped, its disk kept. It may win again later."""
@@ -240,7 +256,7 @@ class Cloud(Books):
         return min(self.stock.next_step(self.slot(m), m.market_at) for m in spots)
 
     def _begin_boot(self, machine: Machine, at: float) -> None:
-        machine.state = State.PENDING
+        machine.state, machine.exited = State.PENDING, False
         machine.due_at = None if "stuck_pending" in machine.trouble else at + self.facts.boot_s
         self._wake()
 
@@ -256,7 +272,7 @@ class Cloud(Books):
         held = machine.holds_slot
         machine.state, machine.reason = state, reason
         machine.due_at = machine.running_since = None
-        machine.booting_again = False
+        machine.booting_again = machine.exited = False
         if held:
             machine.ledger.close(at)
             machine.ledger.open(*self._disk_line(machine), at)

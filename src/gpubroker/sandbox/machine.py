@@ -7,10 +7,10 @@ import importlib
 import os
 import shlex
 import shutil
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from pathlib import Path
 from types import MappingProxyType, ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
@@ -32,10 +32,15 @@ if TYPE_CHECKING:
 
 _SSH_PORT = 22
 _RELAYED = ("tcp", "http", "https")
-_POWER_LOOK_S = 0.5
+_LOOK_S = 0.5
 
 PowerListener = Callable[[str, str, str], Awaitable[None]]
 """Told (provider, machine id, "off" or "reboot") after a machine did that to itself."""
+ExitListener = Callable[[str, str, int], Awaitable[None]]
+"""Told (provider, machine id, exit status) after the command of a machine ended by itself.
+
+The machine still runs then: whether it can do without its command is the cloud's affair.
+"""
 
 
 class LoopbackHost:
@@ -44,8 +49,10 @@ class LoopbackHost:
     Published are the protocols that run over TCP; container port 22 is the SSH server itself.
     """
 
-    def __init__(self, on_power: PowerListener | None = None) -> None:
-        self._on_power = on_power
+    def __init__(
+        self, on_power: PowerListener | None = None, on_exit: ExitListener | None = None
+    ) -> None:
+        self.on_power, self.on_exit = on_power, on_exit
         self._watching: asyncio.Task[None] | None = None
         self._machines: dict[tuple[str, str], _Machine] = {}
         self._folders: dict[tuple[str, str], Path] = {}
@@ -67,7 +74,7 @@ class LoopbackHost:
                 raise
             self._machines[at] = machine
             if self._watching is None:
-                self._watching = asyncio.create_task(self._watch_power())
+                self._watching = asyncio.create_task(self._watch())
             return machine.running
 
     async def stop(self, provider: str, machine_id: str) -> None:
@@ -100,19 +107,27 @@ class LoopbackHost:
             self._watching = None
         await asyncio.gather(*(self.stop(*at) for at in tuple(self._machines)))
 
-    async def _watch_power(self) -> None:
-        """Does what `poweroff` and `reboot` asked for inside the machines."""
+    async def _watch(self) -> None:
+        """Does what `poweroff` and `reboot` asked for inside the machines, and tells of both ends.
+
+        Listeners are called from here, not from the task that saw the end: they stop machines,
+        and that ends their tasks.
+        """
         while True:
-            await asyncio.sleep(_POWER_LOOK_S)
+            await asyncio.sleep(_LOOK_S)
             for at, machine in tuple(self._machines.items()):
                 word = machine.power_word()
-                if word is None:
-                    continue
-                await self.stop(*at)
-                if word == "reboot":
-                    await self.start(machine.as_it_ran())
-                if self._on_power is not None:
-                    await self._on_power(*at, word)
+                if word is not None:
+                    await self._obey(at, machine, word)
+                elif (status := machine.exit_status()) is not None and self.on_exit is not None:
+                    await self.on_exit(*at, status)
+
+    async def _obey(self, at: tuple[str, str], machine: _Machine, word: str) -> None:
+        await self.stop(*at)
+        if word == "reboot":
+            await self.start(machine.as_it_ran())
+        if self.on_power is not None:
+            await self.on_power(*at, word)
 
     def _lock(self, at: tuple[str, str]) -> asyncio.Lock:
         return self._locks.setdefault(at, asyncio.Lock())
@@ -129,8 +144,9 @@ class _Machine:
         self._layout = layout_of(spec)
         self._ssh: SshServer | None = None
         self._ports: list[PublishedPort] = []
-        self._boot: set[asyncio.Task[None]] = set()
+        self._boot: set[asyncio.Task[object]] = set()
         self._started: set[asyncio.subprocess.Process] = set()
+        self._exit_status: int | None = None
 
     def admit(self, keys: tuple[str, ...]) -> None:
         self._keys = keys
@@ -146,6 +162,11 @@ class _Machine:
             return None
         file.unlink()
         return word if word in {"off", "reboot"} else None
+
+    def exit_status(self) -> int | None:
+        """How the machine's command ended by itself, said once; None while it runs."""
+        status, self._exit_status = self._exit_status, None
+        return status
 
     def as_it_ran(self) -> MachineSpec:
         """The spec that brings it back with its ports and present keys."""
@@ -175,9 +196,10 @@ class _Machine:
             host_key=module.public_line(self._ssh.host_key),
         )
         if self._spec.startup_script.strip():
-            self._run("startup", _script_command(self._layout, self._spec.startup_script))
+            argv = _script_command(self._layout, self._spec.startup_script)
+            self._run(self._logged("startup", argv))
         if self._spec.command:
-            self._run("container", [login_shell(), "-c", local_script(self._spec.command)])
+            self._run(self._command(self._spec.command))
 
     async def stop(self) -> None:
         for port in self._ports:
@@ -202,12 +224,18 @@ class _Machine:
                 published[name] = await port.open(self._spec.published.get(name))
         return MappingProxyType(published)
 
-    def _run(self, log: str, argv: list[str]) -> None:
-        task = asyncio.create_task(self._logged(self._layout.logs / f"{log}.log", argv))
+    def _run(self, work: Coroutine[Any, Any, object]) -> None:
+        task = asyncio.create_task(work)
         self._boot.add(task)
         task.add_done_callback(self._boot.discard)
 
-    async def _logged(self, log: Path, argv: list[str]) -> None:
+    async def _command(self, text: str) -> None:
+        self._exit_status = await self._logged(
+            "container", [login_shell(), "-c", local_script(text)]
+        )
+
+    async def _logged(self, name: str, argv: list[str]) -> int:
+        log = self._layout.logs / f"{name}.log"
         descriptor = os.open(log, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600)
         try:
             env = environment(self._spec, of_login=False)
@@ -215,8 +243,9 @@ class _Machine:
         finally:
             os.close(descriptor)
         self._started.add(process)
-        await process.wait()
+        status = await process.wait()
         self._started.discard(process)
+        return status
 
 
 def _ssh_module() -> ModuleType:

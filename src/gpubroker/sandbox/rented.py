@@ -71,6 +71,8 @@ class Machine(Struct, kw_only=True):
     ended_at: float | None = None
     wipe: bool = False
     """At the next boot it starts from an empty folder."""
+    exited: bool = False
+    """It ended from inside: failed, but it held together until then and can start again."""
     booting_again: bool = False
     """A reboot: it is paid for all along."""
     trouble: tuple[Kind, ...] = ()

@@ -110,6 +110,7 @@ async def serve(
             providers=settings.providers,
             base_url=base_url,
         )
+        host.on_power, host.on_exit = sandbox.machine_powered, sandbox.machine_exited
         closing.push_async_callback(sandbox.close)
         await sandbox.start()
         token = secrets.token_hex(32)

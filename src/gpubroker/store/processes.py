@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import platform
-import secrets
 from pathlib import Path
 
 from msgspec import Struct
@@ -32,7 +30,7 @@ def _start_ticks(pid: int) -> str:
 
 @functools.cache
 def _host() -> str:
-    return platform.node().replace("/", "_")
+    return os.uname().nodename.replace("/", "_")
 
 
 class Holder(Struct, frozen=True):
@@ -69,7 +67,7 @@ _open_here: set[str] = set()
 def open_holder() -> Holder:
     """For a store that was opened now in this process."""
     pid = os.getpid()
-    holder = Holder(_host(), _boot_id(), pid, _start_ticks(pid), secrets.token_hex(4))
+    holder = Holder(_host(), _boot_id(), pid, _start_ticks(pid), os.urandom(4).hex())
     _open_here.add(holder.serial)
     return holder
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sqlite3
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib import resources
 from pathlib import Path
 
 from gpubroker.store.errors import NewerStore, StoreBusy, StoreError, WrongRealm
@@ -19,6 +17,8 @@ _NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p",
 
 def migrations() -> list[tuple[int, str]]:
     """(version, SQL) of every migration, in order."""
+    from importlib import resources
+
     folder = resources.files("gpubroker.store") / "migrations"
     names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
     return [(int(name[:4]), (folder / name).read_text()) for name in names]
@@ -87,6 +87,8 @@ def _migrate(db: sqlite3.Connection, path: Path) -> None:
         (version,) = db.execute("PRAGMA user_version").fetchone()
         pending = [(number, sql) for number, sql in migrations() if number > version]
         if version and pending:
+            import shutil
+
             shutil.copy2(path, path.with_name(f"{path.name}.before-{pending[-1][0]:04d}"))
         for number, sql in pending:
             for statement in _statements(sql):
@@ -132,13 +134,13 @@ def _rollback(db: sqlite3.Connection) -> None:
         db.execute("ROLLBACK")
 
 
-def bind_realm(db: sqlite3.Connection, path: Path, realm: str, owner: str) -> str:
+def bind_realm(db: sqlite3.Connection, path: Path, realm: str, new_owner: Callable[[], str]) -> str:
     """Write realm and owner at creation, refuse another realm later. Answer: the owner."""
     known = dict(db.execute("SELECT key, value FROM meta").fetchall())
     if not known:
         with transaction(db, path):
             db.execute("INSERT OR IGNORE INTO meta VALUES ('realm', ?)", (realm,))
-            db.execute("INSERT OR IGNORE INTO meta VALUES ('owner', ?)", (owner,))
+            db.execute("INSERT OR IGNORE INTO meta VALUES ('owner', ?)", (new_owner(),))
         known = dict(db.execute("SELECT key, value FROM meta").fetchall())
     if known["realm"] != realm:
         raise WrongRealm(

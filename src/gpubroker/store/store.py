@@ -106,7 +106,7 @@ class Store:
         self.realm = realm
         self._db = sqlite.connect(path)
         try:
-            self.owner = sqlite.bind_realm(self._db, path, realm, new_owner())
+            self.owner = sqlite.bind_realm(self._db, path, realm, new_owner)
         except BaseException:
             self._db.close()
             raise

@@ -1,4 +1,4 @@
-"""One file a cloud: its own protocol, strict, with its quirks."""
+"""One package a cloud: its own protocol, strict, with its quirks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Entry(Struct, frozen=True, kw_only=True):
 
 EMULATORS: Mapping[str, Entry] = {
     "vast_ai": Entry(
-        target="gpubroker.sandbox.emulators.vast_ai:VastAi",
+        target="gpubroker.sandbox.emulators.vast_ai.api:VastAi",
         hosts=("console.vast.ai", "cloud.vast.ai"),
         env={"VAST_URL": "{url}", "VAST_API_KEY": "{key}"},
     ),

@@ -11,8 +11,13 @@ from starlette.responses import PlainTextResponse, Response
 from gpubroker.model.money import nanos
 from gpubroker.sandbox.cloud import Cloud, NoSlot
 from gpubroker.sandbox.emulators.base import Call, Emulator, Refusal, answer
-from gpubroker.sandbox.emulators.vast_ai_order import BID_FROM
-from gpubroker.sandbox.emulators.vast_ai_query import (
+from gpubroker.sandbox.emulators.vast_ai.instance_record import (
+    INSTANCE_FILTERS,
+    instance_json,
+    instance_view,
+)
+from gpubroker.sandbox.emulators.vast_ai.order import BID_FROM
+from gpubroker.sandbox.emulators.vast_ai.query import (
     BadQuery,
     BadToken,
     Row,
@@ -23,12 +28,7 @@ from gpubroker.sandbox.emulators.vast_ai_query import (
     passes,
     sort_rows,
 )
-from gpubroker.sandbox.emulators.vast_ai_records import (
-    INSTANCE_FILTERS,
-    instance_json,
-    instance_view,
-)
-from gpubroker.sandbox.emulators.vast_ai_words import (
+from gpubroker.sandbox.emulators.vast_ai.words import (
     check_body,
     check_json,
     check_number,
@@ -42,7 +42,7 @@ from gpubroker.sandbox.emulators.vast_ai_words import (
 from gpubroker.sandbox.rented import Machine
 
 if TYPE_CHECKING:
-    from gpubroker.sandbox.emulators.vast_ai import VastAi
+    from gpubroker.sandbox.emulators.vast_ai.api import VastAi
 
 LABEL_LENGTH = 1024
 """Of a later change; at creation it is less."""

@@ -1,8 +1,7 @@
-"""What Vast.ai's records look like: instances, volumes, keys, charges."""
+"""What Vast.ai's record of an instance looks like: one table of fields."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,11 +9,9 @@ from msgspec import Struct
 
 from gpubroker.model.money import usd
 from gpubroker.model.terms import State
-from gpubroker.sandbox.clock import iso
 from gpubroker.sandbox.cloud import Cloud
-from gpubroker.sandbox.emulators.vast_ai_offers import OFFER_FIELDS, OfferView, always, offer_view
-from gpubroker.sandbox.money import Ledger, Usage
-from gpubroker.sandbox.rented import Account, Machine, Thing
+from gpubroker.sandbox.emulators.vast_ai.offers import OFFER_FIELDS, OfferView, always, offer_view
+from gpubroker.sandbox.rented import Machine, Thing
 from gpubroker.sandbox.stock import GpuFacts, Slot
 
 ADDRESS = "127.0.0.1"
@@ -88,6 +85,8 @@ def _actual_status(view: InstanceView) -> str | None:
     first_moment = view.now - machine.created_at < _HEARTBEAT_S
     if machine.state == State.PENDING and first_moment:
         return None
+    if machine.exited:
+        return "exited"
     if machine.state == State.STOPPED and not machine.order.start and not machine.host_key:
         return "stopped"
     return _STATUS[machine.state][0]
@@ -99,6 +98,8 @@ def _contract_state(view: InstanceView) -> str:
 
 def _status_msg(view: InstanceView) -> str | None:
     machine, image = view.machine, view.machine.order.image
+    if machine.exited:
+        return f"exited: {machine.reason}"
     match machine.state:
         case State.RUNNING:
             return f"success, running {image.replace(':', '_')}/ssh"
@@ -232,80 +233,3 @@ def instance_json(view: InstanceView) -> dict[str, Any]:
     """An instance's full record."""
     values = ((name, field(view)) for name, field in INSTANCE_FIELDS.items())
     return {name: value for name, value in values if value is not _ABSENT}
-
-
-_VOLUME_FIELDS = (
-    "driver_version", "cuda_max_good", "machine_id", "reliability2", "host_id", "cpu_name",
-    "mobo_name", "disk_name", "inet_up", "inet_down", "os_version", "verification", "static_ip",
-    "cpu_arch",
-)  # fmt: skip
-
-
-def volume_json(thing: Thing, view: OfferView) -> dict[str, Any]:
-    """A rented volume."""
-    return {
-        **{name: OFFER_FIELDS[name](view) for name in _VOLUME_FIELDS},
-        "id": int(thing.id),
-        "label": thing.name,
-        "status": thing.state,
-        "disk_space": thing.wire["size_gb"],
-        "instances": [{"id": int(i)} for i in thing.wire["instances"]],
-        "public_ipaddr": ADDRESS,
-        "start_date": thing.created_at,
-        "storage_total_cost": usd(thing.ledger.rate),
-    }
-
-
-def key_json(thing: Thing, account: Account) -> dict[str, Any]:
-    """An account's SSH key."""
-    return {
-        "id": int(thing.id),
-        "user_id": account.number,
-        "key": thing.wire["public_key"],
-        "created_at": iso(thing.created_at),
-        "deleted_at": None,
-    }
-
-
-def instance_keys_json(keys: list[dict[str, Any]]) -> str:
-    """An instance's keys: JSON as text inside the JSON, as the vendor has it."""
-    return json.dumps(keys)
-
-
-_CHARGE_OF = {"gpu": "gpu", "disk": "disk", "disk_stopped": "disk", "volume": "disk"}
-
-
-def _charge_item(line: Usage, since: float, until: float) -> dict[str, Any]:
-    hours = line.seconds(until, since) / 3600
-    return {
-        "start": max(line.start, int(since)),
-        "end": min(line.end or int(until), int(until)),
-        "type": _CHARGE_OF[line.component],
-        "source": None,
-        "description": f"{hours:.3f} hours at ${usd(line.rate):.3f}/hour",
-        "amount": round(usd(line.cost(until, since)), 3),
-        "metadata": {},
-        "items": [],
-    }
-
-
-def charge_json(
-    kind: str, id_: str, label: str, ledger: Ledger, since: float, until: float
-) -> dict[str, Any] | None:
-    """A contract's charges between two moments, None where there are none."""
-    lines = [line for line in ledger.lines if line.rate and line.seconds(until, since) > 0]
-    if not lines:
-        return None
-    items = [_charge_item(line, since, until) for line in lines]
-    start, end = min(i["start"] for i in items), max(i["end"] for i in items)
-    days = max(1, round((end - start) / _DAY_S))
-    return {
-        "start": start,
-        "end": end,
-        "type": kind,
-        "source": f"{kind}-{id_}",
-        "description": f"{kind.capitalize()} {id_} Charges - {days} day{'s' * (days > 1)}",
-        "amount": round(usd(ledger.cost(until, since)), 3),
-        "metadata": {"label": label} if label else {},
-        "items": items,
-    }

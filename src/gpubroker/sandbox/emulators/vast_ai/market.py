@@ -8,7 +8,7 @@ from typing import Any
 from starlette.responses import Response
 
 from gpubroker.sandbox.emulators.base import Call, Emulator, Refusal, answer
-from gpubroker.sandbox.emulators.vast_ai_offers import (
+from gpubroker.sandbox.emulators.vast_ai.offers import (
     OFFER_FILTERS,
     VOLUME_FILTERS,
     offer_columns,
@@ -17,14 +17,14 @@ from gpubroker.sandbox.emulators.vast_ai_offers import (
     volume_columns,
     volume_offer_json,
 )
-from gpubroker.sandbox.emulators.vast_ai_query import (
+from gpubroker.sandbox.emulators.vast_ai.query import (
     BadQuery,
     check_filters,
     check_order,
     passes,
     sort_rows,
 )
-from gpubroker.sandbox.emulators.vast_ai_words import check_body, check_json, check_query, refusal
+from gpubroker.sandbox.emulators.vast_ai.words import check_body, check_json, check_query, refusal
 from gpubroker.sandbox.faults import Fault
 
 ANONYMOUS_SEARCHES_A_DAY = 100

@@ -1,8 +1,4 @@
-"""Vast.ai: a marketplace of hosts. Containers, on demand or for a bid.
-
-The routes, to the letter; what they do is in the modules `vast_ai_*` beside this one. Sources:
-Vast.ai's API reference and guides, and what its own client 1.9.1 sends.
-"""
+"""Vast.ai's routes, to the letter, and how it refuses a call before it reads it."""
 
 from __future__ import annotations
 
@@ -12,12 +8,16 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from gpubroker.sandbox.cloud import Cloud
-from gpubroker.sandbox.emulators import vast_ai_account as account
-from gpubroker.sandbox.emulators import vast_ai_create as create
-from gpubroker.sandbox.emulators import vast_ai_instances as instances
-from gpubroker.sandbox.emulators import vast_ai_market as market
-from gpubroker.sandbox.emulators import vast_ai_words as words
 from gpubroker.sandbox.emulators.base import Emulator, Limit, Route, answer
+from gpubroker.sandbox.emulators.vast_ai import (
+    billing,
+    create,
+    instances,
+    keys,
+    market,
+    volumes,
+    words,
+)
 
 V0, V1 = "/api/v0", "/api/v1"
 
@@ -45,23 +45,23 @@ class VastAi(Emulator):
         Route("GET", "/instance_logs/{}", "logs", instances.fetch_logs, key="none"),
         Route("DELETE", f"{V0}/instances/", "terminate", instances.destroy_many, words.DESTROY),
         Route("DELETE", f"{V0}/instances/{{}}/", "terminate", instances.destroy, words.DESTROY),
-        Route("GET", f"{V0}/instances/balance/{{}}/", "billing", account.deposit, words.DEPOSIT),
-        Route("GET", f"{V0}/instances/{{}}/ssh/", "keys", account.instance_keys, words.KEYS),
-        Route("POST", f"{V0}/instances/{{}}/ssh/", "keys", account.attach_key, words.KEYS),
-        Route("DELETE", f"{V0}/instances/{{}}/ssh/{{}}/", "keys", account.detach_key, words.KEYS),
-        Route("GET", f"{V0}/ssh/", "keys", account.list_keys, words.KEYS),
-        Route("POST", f"{V0}/ssh/", "keys", account.add_key, words.KEYS),
-        Route("PUT", f"{V0}/ssh/{{}}/", "keys", account.change_key, words.KEYS),
-        Route("DELETE", f"{V0}/ssh/{{}}/", "keys", account.delete_key, words.KEYS),
+        Route("GET", f"{V0}/instances/balance/{{}}/", "billing", billing.deposit, words.DEPOSIT),
+        Route("GET", f"{V0}/instances/{{}}/ssh/", "keys", keys.instance_keys, words.KEYS),
+        Route("POST", f"{V0}/instances/{{}}/ssh/", "keys", keys.attach_key, words.KEYS),
+        Route("DELETE", f"{V0}/instances/{{}}/ssh/{{}}/", "keys", keys.detach_key, words.KEYS),
+        Route("GET", f"{V0}/ssh/", "keys", keys.list_keys, words.KEYS),
+        Route("POST", f"{V0}/ssh/", "keys", keys.add_key, words.KEYS),
+        Route("PUT", f"{V0}/ssh/{{}}/", "keys", keys.change_key, words.KEYS),
+        Route("DELETE", f"{V0}/ssh/{{}}/", "keys", keys.delete_key, words.KEYS),
         Route("POST", f"{V0}/volumes/search/", "volumes", market.search_volumes, words.VOLUMES),
-        Route("PUT", f"{V0}/volumes/", "volumes", account.create_volume, words.VOLUMES),
-        Route("GET", f"{V0}/volumes", "volumes", account.list_volumes, words.VOLUMES),
-        Route("GET", f"{V0}/volumes/", "volumes", account.list_volumes, words.VOLUMES),
-        Route("DELETE", f"{V0}/volumes/", "volumes", account.delete_volume, words.VOLUMES),
-        Route("GET", f"{V0}/charges/", "billing", account.charges, words.CHARGES),
-        Route("GET", f"{V1}/invoices/", "billing", account.invoices, words.CHARGES),
-        Route("GET", f"{V0}/users/current", "account", account.user),
-        Route("GET", f"{V0}/users/current/", "account", account.user),
+        Route("PUT", f"{V0}/volumes/", "volumes", volumes.create_volume, words.VOLUMES),
+        Route("GET", f"{V0}/volumes", "volumes", volumes.list_volumes, words.VOLUMES),
+        Route("GET", f"{V0}/volumes/", "volumes", volumes.list_volumes, words.VOLUMES),
+        Route("DELETE", f"{V0}/volumes/", "volumes", volumes.delete_volume, words.VOLUMES),
+        Route("GET", f"{V0}/charges/", "billing", billing.charges, words.CHARGES),
+        Route("GET", f"{V1}/invoices/", "billing", billing.invoices, words.CHARGES),
+        Route("GET", f"{V0}/users/current", "account", billing.user),
+        Route("GET", f"{V0}/users/current/", "account", billing.user),
     )
 
     def __init__(self, cloud: Cloud, base_url: str) -> None:

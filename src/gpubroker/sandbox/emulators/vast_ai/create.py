@@ -11,11 +11,11 @@ from gpubroker.model.money import nanos, usd
 from gpubroker.model.terms import Market
 from gpubroker.sandbox.cloud import Cloud, NoSlot
 from gpubroker.sandbox.emulators.base import Call, Emulator, Refusal
-from gpubroker.sandbox.emulators.vast_ai_account import attach_volume, open_volume
-from gpubroker.sandbox.emulators.vast_ai_market import taken
-from gpubroker.sandbox.emulators.vast_ai_offers import OFFER_NUMBERS_FROM
-from gpubroker.sandbox.emulators.vast_ai_order import BadOrder, InstanceOrder, read_order
-from gpubroker.sandbox.emulators.vast_ai_words import (
+from gpubroker.sandbox.emulators.vast_ai.market import taken
+from gpubroker.sandbox.emulators.vast_ai.offers import OFFER_NUMBERS_FROM
+from gpubroker.sandbox.emulators.vast_ai.order import BadOrder, InstanceOrder, read_order
+from gpubroker.sandbox.emulators.vast_ai.volumes import attach_volume, open_volume
+from gpubroker.sandbox.emulators.vast_ai.words import (
     check_number,
     check_query,
     refusal,

@@ -1,0 +1,77 @@
+"""Rows of an answer, each on its own: a bad one is put aside with the reason and costs no other."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Any, Generic, TypeVar, cast
+
+import msgspec
+
+from gpubroker.model.errors import BadResponse
+from gpubroker.providers.exchange import tolerant_json
+
+Row = TypeVar("Row", bound=msgspec.Struct)
+Rejected = tuple[str, str]
+"""(the start of the row, why it is none)."""
+
+RAW_ROW = 200
+_SHOWN_FIELDS, _SHOWN_WORD = 12, 40
+_BAD_SHARE = 10
+
+
+class RowReader(Generic[Row]):
+    """Reads `{"<under>": [row, …]}`: all rows at once where all are sound, else one by one."""
+
+    def __init__(self, row: type[Row], *, under: str, provider: str) -> None:
+        answer = msgspec.defstruct("Rows", [("rows", list[row], msgspec.field(name=under))])  # type: ignore[valid-type]  # a type only at run time
+        self._row, self._under, self._provider = row, under, provider
+        self._decoder = msgspec.json.Decoder(answer)
+
+    def read(self, body: bytes) -> tuple[list[Row], list[Rejected]]:
+        """The rows and what was put aside. BadResponse where this is no such answer at all."""
+        try:
+            return cast("Any", self._decoder.decode(body)).rows, []
+        except (msgspec.DecodeError, RecursionError):
+            return self._one_by_one(body)
+
+    def _one_by_one(self, body: bytes) -> tuple[list[Row], list[Rejected]]:
+        try:
+            decoded = tolerant_json(body)
+        except ValueError as fault:
+            raise self._bad(f"an answer that does not parse: {fault}") from None
+        raw_rows = decoded.get(self._under) if isinstance(decoded, dict) else None
+        if not isinstance(raw_rows, list):
+            raise self._bad(f"an answer without {self._under}")
+        rows: list[Row] = []
+        rejected: list[Rejected] = []
+        for raw in raw_rows:
+            try:
+                rows.append(msgspec.convert(raw, self._row))
+            except msgspec.ValidationError as fault:
+                rejected.append((shortened(raw), str(fault)[:RAW_ROW]))
+        return rows, rejected
+
+    def _bad(self, what: str) -> BadResponse:
+        return BadResponse(f"{self._provider}: {what}", provider=self._provider, operation="offers")
+
+
+def mostly_sound(rows: int, rejected: int) -> bool:
+    """Whether so few rows were put aside that the rest may stand for the whole."""
+    return rejected <= (rows + rejected) // _BAD_SHARE
+
+
+def shortened(raw: Any) -> str:
+    """The start of a row, without paying for ten megabytes of it."""
+    if isinstance(raw, msgspec.Struct):
+        raw = msgspec.structs.asdict(raw)
+    if isinstance(raw, dict):
+        pairs = islice(raw.items(), _SHOWN_FIELDS)
+        raw = "; ".join(f"{name[:_SHOWN_WORD]}: {_word(value)}" for name, value in pairs)
+        return raw[:RAW_ROW]
+    return _word(raw)
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, str):
+        return value[:_SHOWN_WORD]
+    return type(value).__name__ if isinstance(value, dict | list) else str(value)[:_SHOWN_WORD]
