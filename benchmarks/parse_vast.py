@@ -186,6 +186,10 @@ def main() -> None:
     print(f"gpuhunt    {peer_s * 1000:6.1f} ms  {made[2]} items, on-demand and spot of each row")
     print(f"gpubroker  {one_s * 1000:6.1f} ms  {made[0]} offers: the answer to one search")
     print(f"gpubroker  {both_s * 1000:6.1f} ms  {made[1]} offers: the same bytes read twice")
+    print(
+        "gpuhunt takes both markets from one answer; the vendor may list other machines for bids,"
+    )
+    print("so gpubroker asks for each, and makes no spot offer of an on-demand answer")
     print(f"ratio {peer_s / one_s:.1f} for one answer, {peer_s / both_s:.1f} for as many offers")
 
 

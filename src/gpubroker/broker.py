@@ -453,11 +453,12 @@ class Broker:
         """So that plain `ssh gb-NAME` finds our entries; what stands in its way is told."""
         from pathlib import Path
 
+        from gpubroker.config import load
         from gpubroker.fleet.requests import Event
         from gpubroker.remote.ssh_config import config_path, include_in_user_config
 
         user_home = self._environ.get("HOME")
-        if not user_home:
+        if not user_home or not load(self._home.config).ssh.include:
             return
         ours = config_path(self._home.ssh)
         try:

@@ -5,13 +5,21 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
+import platformdirs
 import pytest
+
+from gpubroker.catalog.shipped import shipped_offers
+from gpubroker.market.book import Segment
+from gpubroker.market.coverage import Answer
+from gpubroker.market.snapshots import Snapshots
+from gpubroker.model.home import Home
 
 CLIENTS = ("rich", "httpx2", "asyncio", "cryptography", "asyncssh", "ssl", "starlette", "stamina")
 """What no answer from this machine alone needs."""
-HEAVY = (*CLIENTS, "msgspec", "sqlite3", "pathlib")
+HEAVY = (*CLIENTS, "msgspec", "sqlite3")
 """What a help text does not need either."""
 
 
@@ -21,7 +29,7 @@ def imported(home: Path, *argv: str, **variables: str) -> set[str]:
     environ = {key: value for key, value in os.environ.items() if key in kept} | variables
     ran = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "gpubroker", *argv],
-        env=environ | {"HOME": str(home)},
+        env={"GPUBROKER_HOME": str(home)} | environ,
         capture_output=True,
         text=True,
         check=True,
@@ -43,22 +51,41 @@ def test_ps_reads_the_store_and_loads_no_client(tmp_path: Path, argv: list[str])
     for _ in ("the store is made", "the store is read"):
         found = imported(tmp_path, *argv)
         assert "sqlite3" in found
-        assert found.isdisjoint((*CLIENTS, "platformdirs", "hashlib", "tempfile"))
+        assert found.isdisjoint((*CLIENTS, "hashlib", "tempfile"))
 
 
 @pytest.mark.parametrize("argv", [["--cached"], ["--cached", "--json"], ["--cached", "--explain"]])
 def test_offers_that_are_held_load_no_client(tmp_path: Path, argv: list[str]) -> None:
     found = imported(tmp_path, "offers", "--gpu", "4090", *argv)
     assert "msgspec" in found
-    assert found.isdisjoint((*CLIENTS, "sqlite3", "platformdirs"))
+    assert found.isdisjoint((*CLIENTS, "sqlite3"))
 
 
 def test_offers_of_a_fresh_snapshot_load_no_client(tmp_path: Path) -> None:
-    held = Segment("vast_ai", answers=(Answer(None, datetime.now(UTC), complete=True),))
-    Snapshots(Home.from_env({"HOME": str(tmp_path)}), "live").save(held)
-    found = imported(tmp_path, "gpus", VAST_API_KEY="a-key")
-    assert found.isdisjoint(CLIENTS)
-    assert imported_failing(tmp_path, "offers", VAST_API_KEY="a-key").isdisjoint(CLIENTS)
+    answer = Answer(None, datetime.now(UTC), complete=True)
+    held = Segment("vast_ai", shipped_offers("vast_ai"), (answer,))
+    Snapshots(Home(tmp_path), "live").save(held)
+    found = imported(tmp_path, "offers", "--gpu", "4090", VAST_API_KEY="not-sent-anywhere")
+    assert found.isdisjoint((*CLIENTS, "sqlite3"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere platformdirs knows the folder")
+def test_the_usual_home_is_found_without_platformdirs(tmp_path: Path) -> None:
+    found = imported(tmp_path, "ps", HOME=str(tmp_path), GPUBROKER_HOME="")
+    assert (tmp_path / ".local/share/gpubroker/state.db").is_file()
+    assert found.isdisjoint((*CLIENTS, "platformdirs", "tempfile"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere platformdirs is asked")
+@pytest.mark.parametrize("shared", ["", "shared"])
+def test_the_usual_home_is_where_platformdirs_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: str
+) -> None:
+    environ = {"HOME": str(tmp_path), "XDG_DATA_HOME": shared and str(tmp_path / shared)}
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    told = platformdirs.user_data_path("gpubroker", appauthor=False)
+    assert Home.from_env(environ).root == told
 
 
 @pytest.mark.parametrize("verb", ["offers", "launch", "ssh", "terminate"])

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpubroker.cli.words import age, clock_time, counted, duration, money, price, span
+from gpubroker.cli.words import age, clock_time, counted, money, price, span
+from gpubroker.model.durations import duration
 from gpubroker.model.money import nanos
 
 from .conftest import NOW

@@ -246,7 +246,7 @@ def test_killed_for_real_at_a_boundary_nothing_is_left_behind(
                 break
     assert len(person.billed()) == len(listed) == wanted
     assert len(person.control("/_sandbox/machines")) <= 1
-    person.json("sweep", "--fix", "--yes")
+    person.json("sweep", "--fix")
     assert len(person.billed()) == wanted
 
 

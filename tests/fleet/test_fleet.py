@@ -370,3 +370,17 @@ async def test_secrets_are_nowhere_in_the_store(house: House) -> None:
     house.close()
     for path in house._folder.iterdir():
         assert b"very-secret" not in path.read_bytes()
+
+
+async def test_a_spot_machine_that_stops_unasked_was_preempted(house: House) -> None:
+    fleet = house.open()
+    await house.launch(fleet)
+    [machine] = house.cloud.machines
+    house.cloud.halt(machine)
+    house.cloud.clock.advance(10)
+    shown = await fleet.show("train-1")
+    assert shown.state is State.PREEMPTED
+    [row] = house.store.launches()
+    assert "preempted" in [event.kind for event in house.store.events(row.id)]
+    back = await fleet.start("train-1")
+    assert back.state is State.RUNNING

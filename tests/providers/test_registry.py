@@ -24,6 +24,11 @@ def test_every_cloud_is_ready_or_planned() -> None:
     assert {registry.status(name) for name in registry.names()} == {"ready", "planned"}
 
 
+def test_public_prices_are_known_without_importing_a_provider() -> None:
+    told = {n for n in registry.ready() if registry.provider_class(n).capabilities.public_prices}
+    assert set(registry.PUBLIC_PRICES) == told
+
+
 @pytest.mark.parametrize("name", ["vast", "vastai", "vast_ai", "Vast.ai"])
 def test_a_provider_is_found_by_its_short_forms(name: str) -> None:
     assert registry.provider_class(name).name == "vast_ai"

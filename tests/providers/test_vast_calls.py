@@ -61,6 +61,7 @@ async def test_create_is_one_request_that_carries_the_attempt(
         "env": {"TOKEN": "sesame-sesame"},
         "target_state": "running",
         "cancel_unavail": True,
+        "onstart": """printf '%s\\n' 'TOKEN="sesame-sesame"' >> /etc/environment""",
     }
 
 
@@ -77,7 +78,8 @@ async def test_ports_scripts_and_the_bid_go_in_the_vendors_form(
     body = vendor.body()
     assert body["env"]["-p 8888:8888"] == body["env"]["-p 53:53/udp"] == "1"
     assert body["price"] == 0.31
-    first, second = body["onstart"].split("\n")
+    variables, first, second = body["onstart"].split("\n")
+    assert variables.endswith(">> /etc/environment")
     assert first == "echo hi"
     assert second.startswith("nohup sh -c 'train '")
 
@@ -91,6 +93,9 @@ async def test_ports_scripts_and_the_bid_go_in_the_vendors_form(
         ({"startup_script": "x" * 4090, "command": "y"}, "startup_script"),
         ({"env": {"A": "x" * 255}}, "env"),
         ({"env": {f"V{n}": "x" * 250 for n in range(140)}}, "env"),
+        ({"env": {f"V{n}": "x" * 200 for n in range(20)}, "startup_script": ""}, "env"),
+        ({"env": {"A": "x" * 250}, "startup_script": "y" * 3900}, "startup_script"),
+        ({"env": {"A": "one\ntwo"}}, "env"),
         ({"env": {"-p 22:22": "1"}}, "env"),
         ({"env": {"--privileged": ""}}, "env"),
         ({"ports": tuple((port, "tcp") for port in range(1, 66))}, "ports"),
@@ -282,6 +287,16 @@ async def test_no_secret_is_in_an_error(
 # Machines
 
 
+async def test_loading_is_told_as_the_image_being_fetched(
+    vast: Any, vendor: Any, ref: Any, machine: Row
+) -> None:
+    vendor.says({"instances": machine(actual_status="loading")})
+    assert (await vast.get(ref)).pulling
+    vendor.answers.clear()
+    vendor.says({"instances": machine(actual_status="created")})
+    assert not (await vast.get(ref)).pulling
+
+
 async def test_a_machine_is_read_with_its_owner_its_ports_and_no_secret(
     vast: Any, vendor: Any, ref: Any, machine: Row
 ) -> None:
@@ -368,6 +383,20 @@ async def test_a_list_of_all_pages_with_equal_counts_is_complete(
     assert [one.ref.id for one in listing.instances] == ["1", "2", "3"]
     assert listing.instances[2].owner is None
     assert vendor.requests[2].url.params["after_token"] == "t"
+
+
+async def test_a_uid_asked_just_before_serves_one_list_and_no_later_one(
+    vast: Any, vendor: Any, clock: Any
+) -> None:
+    none = {"instances": [], "total_instances": 0, "next_token": None}
+    vendor.says({"id": 42}).says(none).says({"id": 43}).says(none)
+    assert await vast.whoami() == "42"
+    assert [(await vast.list("")).account_uid for _ in range(2)] == ["42", "43"]
+    vendor.says({"id": 42}).says({"id": 43}).says(none)
+    vendor.answers.pop(0)
+    await vast.whoami()
+    await clock.sleep(60)
+    assert (await vast.list("")).account_uid == "43"
 
 
 @pytest.mark.parametrize("total", [2, 4])

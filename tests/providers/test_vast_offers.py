@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gpubroker.market.book import Segment
 from gpubroker.model.clock import SystemClock
 from gpubroker.model.errors import BadResponse, Invalid
 from gpubroker.model.offer import Offer
@@ -200,7 +201,6 @@ def test_the_search_states_the_vendors_own_defaults() -> None:
         "limit": 3000,
     }
     assert asked.covers == Query(market=Market.ON_DEMAND, strict=True)
-    assert asked.exact
 
 
 def test_filters_are_pushed_down_in_the_vendors_units() -> None:
@@ -219,10 +219,30 @@ def test_filters_are_pushed_down_in_the_vendors_units() -> None:
     assert asked.covers.vendors == ()  # not pushed down, so not claimed
 
 
-def test_a_search_by_names_does_not_claim_to_be_complete() -> None:
+def test_a_search_by_names_covers_exactly_the_spellings_it_asked_for() -> None:
     asked = search(Query(gpus=(GpuWanted("RTX 4070 SUPER"),)), Market.ON_DEMAND)
     assert asked.body["gpu_name"] == {"in": ["RTX 4070S"]}
-    assert not asked.exact
+    assert asked.covers.gpus == (GpuWanted("RTX 4070S"),)
+
+
+async def test_a_page_by_names_is_complete_so_that_a_sold_offer_leaves_the_book(
+    vast: Any, vendor: Any, clock: Any, ask: Ask
+) -> None:
+    a100 = {"gpu_name": "A100 SXM4", "gpu_ram": 81920}
+    rows = [ask(id=1), ask(id=2, **a100), ask(id=3, gpu_name="RTX 4090D")]
+    everything, named = (
+        Query(market=Market.ON_DEMAND),
+        Query(market=Market.ON_DEMAND, gpus=(GpuWanted("RTX 4090"),)),
+    )
+    segment = Segment("vast_ai")
+    for query, answer in ((everything, rows), (named, [])):
+        vendor.answers.clear()
+        vendor.says({"offers": answer})
+        pages = [page async for page in vast.offers(query)]
+        assert all(page.complete for page in pages)
+        at = clock.now()
+        segment = segment.refreshed(pages, account="default", asked=query, at=at, whole=True)
+    assert [offer.key for offer in segment.offers] == ["2", "3"]
 
 
 def test_a_name_that_their_list_lacks_is_not_pushed_down() -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import importlib.util
 import json
-import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
@@ -15,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2
 import pytest
-import uvicorn
 
 from gpubroker.sandbox.app import Mode, Sandbox, create_sandbox
 from gpubroker.sandbox.cloud import Cloud
+from gpubroker.sandbox.listener import HttpListener
+from gpubroker.sandbox.published import listening
 
 if TYPE_CHECKING:
     from tests.sandbox.fake_host import FakeHost
@@ -128,26 +127,22 @@ async def serve(
     folder: Path, *, mode: Mode = "foreground", wall: Wall | None = None, speed: float = 1.0
 ) -> AsyncIterator[Served]:
     """A sandbox on a state folder, for as long as the block lasts."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    base_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    bound = listening(0)
+    base_url = f"http://127.0.0.1:{bound.getsockname()[1]}"
     host = fake_host()
     sandbox = create_sandbox(
         folder, host, mode=mode, speed=speed, base_url=base_url, wall=wall or time.time
     )
     await sandbox.start()
-    config = uvicorn.Config(sandbox.app, log_level="error", date_header=False, lifespan="off")
-    server = uvicorn.Server(config)
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    listener = HttpListener(sandbox.app)
+    await listener.open(bound)
     served = Served(sandbox, host, wall, base_url)
     try:
-        while not server.started:
-            await asyncio.sleep(0.01)
         yield served
     finally:
         await served.http.aclose()
-        server.should_exit = True
-        await serving
-        listener.close()
+        await listener.close()
+        bound.close()
         await sandbox.close()
 
 

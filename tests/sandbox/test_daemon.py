@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -12,17 +13,21 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import httpx2
 import msgspec
 import pytest
 
 from gpubroker.model.home import Home
 from gpubroker.sandbox import daemon
+from gpubroker.sandbox.published import listening
 from gpubroker.sandbox.server import (
     IDLE_S,
     IDLE_WITH_MACHINES_S,
     FolderInUse,
     IdleRule,
+    Ready,
     Settings,
     serve,
 )
@@ -65,6 +70,43 @@ def test_it_is_started_once_and_found_again(home: Home) -> None:
     answer = daemon.request(first.port, "GET", daemon.STATUS_PATH)
     assert answer is not None
     assert (answer[1]["pid"], answer[1]["id"]) == (first.pid, first.id)
+
+
+def test_answers_are_not_held_back_until_the_head_is_acknowledged() -> None:
+    with listening(0) as listener, socket.create_connection(listener.getsockname()):
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+async def test_a_container_that_ends_is_seen_by_its_cloud(home: Home) -> None:
+    ended = asyncio.Event()
+    ready: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()
+    settings = Settings(folder=daemon.state_folder(home), speed=1000)
+    serving = asyncio.create_task(serve(settings, ready.set_result, ended))
+    try:
+        url = (await asyncio.wait_for(ready, _DEADLINE_S)).base_url
+        key = {"Authorization": f"Bearer {'a' * 64}"}
+        api = f"{url}/vast_ai/api/v0"
+        async with httpx2.AsyncClient(headers=key) as http:
+            query = {"rentable": {"eq": True}, "limit": 1}
+            found = (await http.post(f"{api}/bundles/", json=query)).json()["offers"][0]["id"]
+            order = {"image": "ubuntu", "runtype": "args", "args": ["true"]}
+            made = (await http.put(f"{api}/asks/{found}/", json=order)).json()
+            assert made["success"]
+
+            async def row() -> Any:
+                (told,) = (await http.get(f"{url}/_sandbox/machines")).json()
+                return told
+
+            deadline = time.monotonic() + _DEADLINE_S
+            while (await row())["state"] != "failed":
+                assert time.monotonic() < deadline, "it has ended"
+                await asyncio.sleep(0.05)
+            assert (await row())["billed_for"] == ["disk"]
+    finally:
+        ended.set()
+        await serving
 
 
 def test_two_commands_at_once_share_one(home: Home) -> None:

@@ -19,10 +19,10 @@ from gpubroker.cli.table import Column, table
 from gpubroker.cli.words import clock_time, counted, money, price, span
 
 if TYPE_CHECKING:
+    from gpubroker.config import Defaults
     from gpubroker.fleet.requests import LaunchRequest, Plan
     from gpubroker.model.machine import Machine
 
-NO_EXPIRY = "none"
 PLAN_COLUMNS = (
     Column("PLAN", right=True),
     Column("OFFER"),
@@ -54,7 +54,7 @@ _TEXT_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     "--max-price-increase", metavar="SHARE", help="0.1 or 10%: beyond that it is refused."
 )
 @click.option("--max-cost", type=DOLLARS, metavar="USD", help="The most it may cost in all.")
-@click.option("--tries", type=Amount(1, 50, whole=True), default=5, show_default=True, metavar="N")
+@click.option("--tries", type=Amount(1, 50, whole=True), metavar="N", help="Offers at most.")
 @click.option("--wait/--no-wait", default=True, help="Default: until SSH answers.")
 @click.option("--dry-run", is_flag=True, help="Show the plan, rent nothing.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
@@ -76,6 +76,9 @@ def launch_command(
 
     Shows its plan and what it can cost at most, and asks before anything is rented.
     """
+    from gpubroker.config import load
+
+    flags = _with_defaults(flags, load(session.home.config).defaults)
     request, unknown = request_of(flags, offers, session.environ)
     realm = session.realm()
     return session.run(_launch(session, realm, request, unknown, wait, dry_run, yes))
@@ -118,11 +121,32 @@ async def _launch(
     return failures.DONE
 
 
+def _with_defaults(flags: dict[str, Any], defaults: Defaults) -> dict[str, Any]:
+    """Where no flag was given, what the configuration says."""
+    increase = defaults.max_price_increase
+    configured = {
+        "ttl": defaults.ttl,
+        "image": defaults.image,
+        "disk": defaults.disk_gb,
+        "max_price": defaults.max_price,
+        "max_price_increase": None if increase is None else str(increase),
+        "tries": defaults.tries,
+    }
+    told = {name: value for name, value in flags.items() if value is not None}
+    return {**flags, **configured, **told}
+
+
 def request_of(
     flags: dict[str, Any], offers: tuple[str, ...], environ: Mapping[str, str]
 ) -> tuple[LaunchRequest, tuple[Unknown, ...]]:
     """The request that the flags make, every value checked before anything is asked."""
-    from gpubroker.fleet.requests import DEFAULT_TOLERANCE, DEFAULT_TTL, LaunchRequest
+    from gpubroker.config import NO_EXPIRY
+    from gpubroker.fleet.requests import (
+        DEFAULT_TOLERANCE,
+        DEFAULT_TRIES,
+        DEFAULT_TTL,
+        LaunchRequest,
+    )
     from gpubroker.model.money import nanos
     from gpubroker.remote.keys import user_keys
 
@@ -152,7 +176,7 @@ def request_of(
         no_expiry=no_expiry,
         bid=None if flags["bid"] is None else nanos(flags["bid"]),
         max_price_increase=DEFAULT_TOLERANCE if increase is None else _share(increase),
-        tries=flags["tries"],
+        tries=flags["tries"] or DEFAULT_TRIES,
         max_cost=None if flags["max_cost"] is None else nanos(flags["max_cost"]),
     )
     return request, unknown

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from gpubroker.cli.words import duration
+from gpubroker.model.durations import duration
 
 HIGHEST_PORT = 65535
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

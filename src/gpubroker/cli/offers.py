@@ -124,7 +124,7 @@ def _document(result: SearchResult, *, explain: bool) -> dict[str, Any]:
 
 def seconds(text: str, flag: str) -> float:
     """A duration of a flag, in seconds."""
-    from gpubroker.cli.words import duration
+    from gpubroker.model.durations import duration
 
     try:
         return duration(text).total_seconds()

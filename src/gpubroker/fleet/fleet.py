@@ -29,6 +29,7 @@ from gpubroker.model.launch import LaunchSpec
 from gpubroker.model.machine import Machine
 from gpubroker.model.terms import State
 from gpubroker.providers.base import Provider, Stoppable
+from gpubroker.providers.calling import urgent
 from gpubroker.store.errors import LeaseHeld
 from gpubroker.store.rows import AttemptRow, LaunchRow
 from gpubroker.store.store import Lease
@@ -144,8 +145,10 @@ class Fleet:
         owed = self._ctx.store.owed_releases(work.launch.id)
         unwanted = [a for a in work.attempts if a.open and (gone_wanted or a.wanted == "gone")]
         closed = [a for a in work.attempts if a.id in owed]
-        pauses = [await self._attempted(_UNWANTED[a.status], work, a) for a in unwanted]
-        pauses += [await self._attempted(ending.release, work, a) for a in closed]
+        # What ends a machine never queues behind what looks for one.
+        with urgent():
+            pauses = [await self._attempted(_UNWANTED[a.status], work, a) for a in unwanted]
+            pauses += [await self._attempted(ending.release, work, a) for a in closed]
         wanted = [a for a in work.attempts if a.open and a.wanted == "running"]
         if not gone_wanted and wanted:
             pauses.append(await self._attempted(_WANTED[wanted[-1].status], work, wanted[-1]))

@@ -33,6 +33,7 @@ from gpubroker.model.launch import LaunchSpec
 from gpubroker.model.offer import Offer
 from gpubroker.model.terms import OWNER_WIDE, Carrier, Resource
 from gpubroker.providers.base import Provider
+from gpubroker.providers.calling import urgent
 from gpubroker.store.errors import NoSecretKey
 from gpubroker.store.rows import AttemptRow
 
@@ -168,6 +169,11 @@ async def _create(
 
 async def look_up(ctx: Context, work: Work, attempt: AttemptRow) -> float:
     """Find an attempt whose create may have happened, or prove that it did not."""
+    with urgent():
+        return await _look_up(ctx, work, attempt)
+
+
+async def _look_up(ctx: Context, work: Work, attempt: AttemptRow) -> float:
     provider = ctx.clouds.provider(attempt.provider, attempt.account)
     await accounts.confirm(ctx, provider)
     found = await provider.find(identity_of(ctx, attempt), offer_of(attempt))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import msgspec
+from msgspec import structs
 
 from gpubroker.fleet import ending
 from gpubroker.fleet.context import Context, Work, encoded, offer_of, ref_of, spec_of
 from gpubroker.model.errors import BrokerError, NotFound, Refused
 from gpubroker.model.instance import Instance
 from gpubroker.model.money import usd
-from gpubroker.model.terms import State
+from gpubroker.model.terms import Market, State
 from gpubroker.providers.base import KeyAttachable, Provider
 from gpubroker.store.errors import NoSecretKey
 from gpubroker.store.rows import AttemptRow
@@ -47,7 +48,7 @@ async def watch(ctx: Context, work: Work, attempt: AttemptRow) -> float:
 
 async def look(ctx: Context, work: Work, attempt: AttemptRow, provider: Provider) -> Instance:
     """Read the machine and record what is said of it. Raises what `get` raises."""
-    instance = await provider.get(ref_of(attempt))
+    instance = _as_wanted(work, attempt, await provider.get(ref_of(attempt)))
     rate = _rate(attempt, instance)
     with work.writing() as write:
         write.attempt(
@@ -61,7 +62,7 @@ async def look(ctx: Context, work: Work, attempt: AttemptRow, provider: Provider
         before = _state_before(attempt)
         if before is not instance.state:
             write.event(
-                "state",
+                "preempted" if instance.state is State.PREEMPTED else "state",
                 attempt.id,
                 state=instance.state,
                 raw_state=instance.raw_state,
@@ -72,6 +73,21 @@ async def look(ctx: Context, work: Work, attempt: AttemptRow, provider: Provider
             write.attempt(attempt.id, phase=phase, phase_since=ctx.at())
             write.event("phase", attempt.id, phase=phase, detail=instance.reason)
     return instance
+
+
+def _as_wanted(work: Work, attempt: AttemptRow, instance: Instance) -> Instance:
+    """A spot machine that was in use and stopped without being asked to was taken away."""
+    taken = (
+        instance.state is State.STOPPED
+        and work.launch.wanted == "running"
+        and attempt.ready_at is not None
+        and offer_of(attempt).market is Market.SPOT
+        and _state_before(attempt) in {State.RUNNING, State.PREEMPTED}
+    )
+    if not taken:
+        return instance
+    reason = instance.reason or "outbid: it waits, and its disk costs"
+    return structs.replace(instance, state=State.PREEMPTED, reason=reason)
 
 
 def doom(ctx: Context, work: Work, attempt: AttemptRow, reason: str) -> None:

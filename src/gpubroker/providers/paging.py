@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from msgspec import Struct
 
 Row = TypeVar("Row")
+Read = TypeVar("Read", covariant=True)
 MOST_PAGES = 1000
 
 
@@ -18,6 +19,25 @@ class Page(Struct, Generic[Row], frozen=True):
     next_token: str | None
     total: int | None = None
     """Of all pages, where the vendor says so."""
+
+
+class PageShape(Protocol[Read]):
+    """What the struct of a vendor's page has, by whatever names on the wire."""
+
+    @property
+    def rows(self) -> tuple[Read, ...]:
+        """Of this page."""
+        ...
+
+    @property
+    def next_token(self) -> str | None:
+        """None or empty on the last page."""
+        ...
+
+    @property
+    def total(self) -> int | None:
+        """Of all pages, None where it is not told."""
+        ...
 
 
 class Whole(Struct, Generic[Row], frozen=True):

@@ -66,8 +66,7 @@ def shortened(raw: Any) -> str:
         raw = msgspec.structs.asdict(raw)
     if isinstance(raw, dict):
         pairs = islice(raw.items(), _SHOWN_FIELDS)
-        raw = "; ".join(f"{name[:_SHOWN_WORD]}: {_word(value)}" for name, value in pairs)
-        return raw[:RAW_ROW]
+        return "; ".join(f"{name[:_SHOWN_WORD]}: {_word(value)}" for name, value in pairs)[:RAW_ROW]
     return _word(raw)
 
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Literal, Protocol, cast
 from gpubroker.catalog.clouds import CLOUDS, UnknownCloud, cloud
 from gpubroker.model.errors import Unsupported
 from gpubroker.providers.accounts import Account, Wiring
-from gpubroker.providers.base import Provider
 
 if TYPE_CHECKING:
+    from gpubroker.providers.base import Provider
     from gpubroker.model.clock import Clock
     from gpubroker.providers.circuit import Circuit
     from gpubroker.providers.exchange import Observer

@@ -1,11 +1,11 @@
 """What every REST cloud does alike: its transport, its error table, what needs no key."""
 
-# ruff: noqa: ARG002 - the interface hands every cloud what any of them needs
+# ruff: noqa: ARG002, ARG004 - the interface hands every cloud what any of them needs
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Self, TypeVar
 
 import msgspec
 
@@ -18,8 +18,11 @@ from gpubroker.model.terms import Resource
 from gpubroker.providers.accounts import Account, Wiring
 from gpubroker.providers.exchange import Answer
 from gpubroker.providers.http import Transport
+from gpubroker.providers.paging import Page, PageShape, Whole, all_pages
 from gpubroker.providers.redaction import Redactor
 from gpubroker.providers.refusals import Rule, classify
+
+Row = TypeVar("Row")
 
 
 class RestCloud:
@@ -103,6 +106,26 @@ class RestCloud:
         if self.refused(answer):
             raise self.refusal(operation, answer)
         return answer
+
+    async def pages(
+        self,
+        operation: str,
+        path: str,
+        params: Mapping[str, str],
+        shape: type[PageShape[Row]],
+        *,
+        identity: Callable[[Row], object],
+        token_name: str,
+    ) -> Whole[Row]:
+        """Every page of a list, each row once. `token_name`: the parameter of the next page."""
+
+        async def fetch(token: str | None) -> Page[Row]:
+            paged = {**params, token_name: token} if token else params
+            answer = await self.ask(operation, "GET", path, params=paged)
+            page = self.http.decode(operation, answer, shape)
+            return Page(tuple(page.rows), page.next_token, page.total)
+
+        return await all_pages(fetch, identity)
 
     async def send(
         self,

@@ -41,15 +41,7 @@ from gpubroker.model.launch import LaunchSpec
 from gpubroker.model.money import FREE, NANOS_PER_USD, Nanos, nanos, usd
 from gpubroker.model.offer import Offer, OfferPage, Price
 from gpubroker.model.query import GpuWanted, Query
-from gpubroker.model.terms import (
-    Availability,
-    Carrier,
-    Expiry,
-    Kind,
-    Market,
-    Source,
-    State,
-)
+from gpubroker.model.terms import Availability, Carrier, Expiry, Kind, Market, Source, State
 from gpubroker.providers.bills import bill_of
 from gpubroker.providers.bounds import Bounds
 from gpubroker.providers.circuit import PERMISSION
@@ -65,7 +57,7 @@ from gpubroker.providers.fields import (
     moment,
     signed_nanos,
 )
-from gpubroker.providers.paging import Page, Whole, all_pages
+from gpubroker.providers.paging import Whole
 from gpubroker.providers.pushdown import (
     Option,
     Pushed,
@@ -154,8 +146,7 @@ RULES = (
     Rule(AuthFailed, statuses=(403,), code=PERMISSION),
 )  # fmt: skip
 
-SHOWN = frozenset(
-    """
+_SHOWN = """
 success error msg message detail ask_id new_contract offers instances instances_found
 total_instances next_token results count total source amount items start end type id limit order
 allocated_storage eq neq gt gte lt lte in notin verified external rentable num_gpus gpu_name
@@ -164,8 +155,8 @@ actual_status cur_state next_state intended_status label is_bid geolocation disk
 image_uuid runtype price state target_state cancel_unavail client_id select_filters order_by
 after_token latest_first format col dir day start_date end_date owner reliability2 duration
 verification inet_up inet_down credit
-""".split()
-)
+"""
+SHOWN = frozenset(_SHOWN.split())
 """Fields whose values may be written down. Not among them: env, onstart, image_login, api keys."""
 
 _TYPES = {Market.ON_DEMAND: "on-demand", Market.SPOT: "bid"}
@@ -185,10 +176,10 @@ _PUSHED = (
     Pushed("min_up_mbps", "inet_up", "gte"),
     Pushed("min_hours", "duration", "gte", lambda hours: hours * 3600),
 )
-OPTIONS: Mapping[str, Option] = {
-    name: Option(name, "eq", yes_or_no)
-    for name in "verified external rentable datacenter static_ip has_avx vms_enabled".split()
-} | {
+_SWITCHES = (
+    "verified", "external", "rentable", "datacenter", "static_ip", "has_avx", "vms_enabled",
+)  # fmt: skip
+OPTIONS: Mapping[str, Option] = {name: Option(name, "eq", yes_or_no) for name in _SWITCHES} | {
     "min_direct_ports": Option("direct_port_count", "gte", int),
     "min_dlperf": Option("dlperf", "gte", float),
     "min_disk_bandwidth": Option("disk_bw", "gte", float),
@@ -199,9 +190,7 @@ _DEFAULTS: Mapping[str, bool] = {"verified": True, "external": False, "rentable"
 """As the vendor's client sends them: without, junk comes back."""
 _USUAL_STORAGE_GB = 5.0
 
-GPU_NAMES = tuple(
-    name.replace("_", " ")
-    for name in """
+_NAMES = """
 A10 A10g A40 A100_PCIE A100_SXM4 A100X A800_PCIE H100_PCIE H100_SXM H100_NVL H200 H200_NVL B200
 L4 L40 L40S Tesla_T4 Tesla_P4 Tesla_P40 Tesla_P100 Tesla_V100 Titan_V Titan_RTX Titan_Xp
 Q_RTX_4000 Q_RTX_5000 Q_RTX_6000 Q_RTX_8000 Quadro_P2000 Quadro_P4000 RTX_A2000 RTX_A4000
@@ -213,8 +202,8 @@ RTX_3060_laptop RTX_3070 RTX_3070_laptop RTX_3070_Ti RTX_3080 RTX_3080_Ti RTX_30
 RTX_2060 RTX_2060S RTX_2070 RTX_2070S RTX_2080 RTX_2080S RTX_2080_Ti GTX_1050 GTX_1050_Ti
 GTX_1060 GTX_1070 GTX_1070_Ti GTX_1080 GTX_1080_Ti GTX_1650 GTX_1650_S GTX_1660 GTX_1660_S
 GTX_1660_Ti CMP_50HX
-""".split()
-)
+"""
+GPU_NAMES = tuple(name.replace("_", " ") for name in _NAMES.split())
 """As the vendor's client lists them; hosts bring new ones before any list has them."""
 
 _UNHEARD = frozenset({"unknown", "offline"})
@@ -238,12 +227,13 @@ _STATES: StateTable = (
 )
 """From the container's status, the wish and the contract's state."""
 _RAW = (
-    "id machine_id actual_status intended_status cur_state next_state is_bid min_bid geolocation"
-).split()
+    "id", "machine_id", "actual_status", "intended_status", "cur_state", "next_state", "is_bid",
+    "min_bid", "geolocation",
+)  # fmt: skip
 _LONGEST_REASON = 200
 
 
-# Parse: offers
+# How offers are read
 
 
 class Ask(Struct, kw_only=True, gc=False):
@@ -329,8 +319,10 @@ def parse_offers(
     gpus: ComputedOnce[tuple[str, float], Gpu] = ComputedOnce(
         lambda named: resolve(named[0], memory_mib=named[1] or None)
     )
-    per_hour: ComputedOnce[float, Nanos] = ComputedOnce(lambda usd: nanos(usd / HOURS_PER_MONTH))
-    per_gb: ComputedOnce[float | None, Nanos] = ComputedOnce(lambda usd: nanos(usd or 0.0))
+    per_hour: ComputedOnce[float, Nanos] = ComputedOnce(
+        lambda month: nanos(month / HOURS_PER_MONTH)
+    )
+    per_gb: ComputedOnce[float | None, Nanos] = ComputedOnce(lambda told: nanos(told or 0.0))
     kind_of, seen, offers = attrgetter(*_KIND), set[int](), list[Offer]()
     # The broker's most frequent work: one loop over local names, what repeats computed once.
     for ask in asks:
@@ -357,7 +349,7 @@ def parse_offers(
                 ram_gb=ram,
                 disk_max_gb=ask.disk_space,
                 price=Price(
-                    compute=round(dollars * 1e9),
+                    compute=Nanos(round(dollars * NANOS_PER_USD)),
                     disk_gb=disk_gb,
                     disk_gb_stopped=disk_gb,
                     egress_gb=per_gb[ask.inet_up_cost],
@@ -441,7 +433,7 @@ def search(query: Query, market: Market) -> Search:
     covered |= {"market": market, "strict": True}
     wanted = [_spelled().get(gpu.name, ()) for gpu in query.gpus]
     if wanted and all(wanted):
-        names = tuple(dict.fromkeys(raw for spelled in wanted for raw in spelled))
+        names = list(dict.fromkeys(raw for spelled in wanted for raw in spelled))
         filters.append(("gpu_name", "in", names))
         covered["gpus"] = tuple(GpuWanted(raw) for raw in names)
     asks = dict.fromkeys(key.partition(":")[0] for key in query.keys)
@@ -461,13 +453,15 @@ def search(query: Query, market: Market) -> Search:
         "allocated_storage": query.disk_gb or _USUAL_STORAGE_GB,
         "limit": MOST_OFFERS,
     }
-    required = {option: chosen[option] for option in ("external", "rentable") if option in chosen}
+    required: dict[str, Any] = {
+        option: chosen[option] for option in ("external", "rentable") if option in chosen
+    }
     if chosen.get("verified"):
         required["verification"] = "verified"
     return Search(body, Query(**covered), required)
 
 
-# Parse: what a create sends
+# What a create sends
 
 _bounds = Bounds(NAME)
 
@@ -533,7 +527,7 @@ def bid_usd(price: Nanos) -> float:
     return usd(price)
 
 
-# Parse: machines, the user, verdicts
+# How machines, the user and verdicts are read
 
 
 class PublishedPort(Struct, gc=False):
@@ -583,11 +577,11 @@ class Shown(Struct):
 
 
 class InstancePage(Struct):
-    """Of the list. `total_instances` counts all pages of this filter."""
+    """Of the list. `total` counts all pages of this filter."""
 
-    instances: tuple[Contract, ...]
+    rows: tuple[Contract, ...] = msgspec.field(name="instances")
     next_token: Text | None = None
-    total_instances: Count | None = None
+    total: Count | None = msgspec.field(name="total_instances", default=None)
 
 
 class User(Struct):
@@ -674,7 +668,7 @@ def new_contract(body: bytes) -> int | None:
     return made if isinstance(made, int) and not isinstance(made, bool) and made > 0 else None
 
 
-# Parse: charges
+# How charges are read
 
 
 class ChargeItem(Struct):
@@ -711,12 +705,17 @@ class Charge(Struct):
 class Charges(Struct):
     """A page of them."""
 
-    results: tuple[Charge, ...]
+    rows: tuple[Charge, ...] = msgspec.field(name="results")
     next_token: Text | None = None
     total: Count | None = None
 
 
 # Calls
+
+_TOKEN = "after_token"  # noqa: S105 - a parameter's name
+_id = attrgetter("id")
+_charge = attrgetter("source", "start", "end", "amount")
+"""One contract may have several rows, each with its own time."""
 
 
 class VastAi(RestCloud):
@@ -797,7 +796,8 @@ class VastAi(RestCloud):
     async def find(self, attempt: Attempt, offer: Offer) -> tuple[Instance, ...]:
         """By label, which is not unique at the vendor but is at ours."""
         found = await self._machines("find", {"label": {"in": [attempt.name]}})
-        return tuple(machine for machine in found.rows if machine.attempt == attempt.id)
+        machines = (instance_of(row, self.account) for row in found.rows)
+        return tuple(machine for machine in machines if machine.attempt == attempt.id)
 
     async def get(self, ref: Ref) -> Instance:
         """NotFound where the vendor shows no contract, in its own words or as null."""
@@ -822,7 +822,8 @@ class VastAi(RestCloud):
         fresh = told is not None and self.http.clock.boot_s() - told[1] < UID_HOLDS_S
         uid = told[0] if told and fresh else str((await self._user("list")).id)
         whole = await self._machines("list", {})
-        return Listing(uid, scope, whole.complete, asked_at, whole.rows)
+        machines = tuple(instance_of(row, self.account) for row in whole.rows)
+        return Listing(uid, scope, whole.complete, asked_at, machines)
 
     async def terminate(self, ref: Ref) -> None:
         """Destroys the contract and its disk; one that is gone already is fine."""
@@ -856,15 +857,9 @@ class VastAi(RestCloud):
             "limit": str(CHARGES_PAGE),
             "format": "table",
         }
-
-        async def fetch(token: str | None) -> Page[Charge]:
-            paged = params | _after(token)
-            answer = await self.ask("billing", "GET", "/api/v0/charges/", params=paged)
-            page = self.http.decode("billing", answer, Charges)
-            return Page(page.results, page.next_token, page.total)
-
-        # One contract may have several rows, each with its own time.
-        whole = await all_pages(fetch, attrgetter("source", "start", "end", "amount"))
+        whole = await self.pages(
+            "billing", "/api/v0/charges/", params, Charges, identity=_charge, token_name=_TOKEN
+        )
         source = f"instance-{ref.id}"
         ours = [charge for charge in whole.rows if charge.source == source]
         return bill_of(
@@ -886,26 +881,16 @@ class VastAi(RestCloud):
         answer = await self.ask(operation, "GET", "/api/v0/users/current")
         return self.http.decode(operation, answer, User)
 
-    async def _machines(self, operation: str, filters: Mapping[str, Any]) -> Whole[Instance]:
+    async def _machines(self, operation: str, filters: Mapping[str, Any]) -> Whole[Contract]:
         params = {
             "select_filters": json_text(filters),
             "order_by": '[{"col": "id", "dir": "asc"}]',
             "limit": str(LIST_PAGE),
         }
-
-        async def fetch(token: str | None) -> Page[Instance]:
-            paged = params | _after(token)
-            answer = await self.ask(operation, "GET", "/api/v1/instances/", params=paged)
-            page = self.http.decode(operation, answer, InstancePage)
-            machines = tuple(instance_of(row, self.account) for row in page.instances)
-            return Page(machines, page.next_token, page.total_instances)
-
-        return await all_pages(fetch, lambda machine: machine.ref.id)
+        return await self.pages(
+            operation, "/api/v1/instances/", params, InstancePage, identity=_id, token_name=_TOKEN
+        )
 
 
 def _path(ref: Ref, below: str = "") -> str:
     return f"/api/v0/instances/{_bounds.number(ref.id, 'ref')}/{below}"
-
-
-def _after(token: str | None) -> dict[str, str]:
-    return {"after_token": token} if token else {}

@@ -25,7 +25,7 @@ from msgspec import Struct
 from gpubroker.loopback import AsgiApp, LoopbackGuard, Message, Receive, Scope, Send, send_refusal
 from gpubroker.model.clock import boot_seconds
 from gpubroker.sandbox import daemon
-from gpubroker.sandbox.published import bound_where_free
+from gpubroker.sandbox.published import bound_where_free, listening
 
 if TYPE_CHECKING:
     from gpubroker.sandbox.app import Sandbox
@@ -169,7 +169,7 @@ def _held(folder: Path) -> IO[str] | None:
 def _bound(settings: Settings) -> socket.socket:
     if settings.mode == "background":
         return bound_where_free(settings.port)
-    return socket.create_server((daemon.LOOPBACK, settings.port))
+    return listening(settings.port)
 
 
 def _tell(settings: Settings, port: int, token: str) -> None:
