@@ -175,22 +175,59 @@ def test_every_error_class_has_its_row() -> None:
         for cls in _descendants(BrokerError)
         if cls.__module__.startswith("gpubroker.") and ".testing" not in cls.__module__
     }
-    rows = set(
-        re.findall(
-            r"`(\w+)`", "".join(re.findall(r"^\|[^|]+\|", TEXTS["library.md"], re.MULTILINE))
-        )
-    )
+    first_cells = re.findall(r"^\|[^|]+\|", TEXTS["library.md"], re.MULTILINE)
+    rows = set(re.findall(r"`(\w+)`", "".join(first_cells)))
     assert classes - rows == set()
 
 
+def _kinds(file: Path) -> Iterator[str]:
+    """Kinds of the events that a module tells."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        match node:
+            case ast.Call(
+                func=ast.Attribute(value=ast.Name(id="write" | "work"), attr="event" | "tell"),
+                args=[kind, *_],
+            ):
+                pass
+            case ast.keyword(arg="kind", value=kind):
+                pass
+            case _:
+                continue
+        # "preempted" if … else "state" tells either.
+        chosen = [kind.body, kind.orelse] if isinstance(kind, ast.IfExp) else [kind]
+        yield from (str(one.value) for one in chosen if isinstance(one, ast.Constant))
+
+
 def test_every_event_that_is_told_has_its_row() -> None:
-    told = set()
-    for file in [*(SOURCE / "fleet").glob("*.py"), SOURCE / "broker.py"]:
-        text = file.read_text()
-        told |= set(re.findall(r"\b(?:write\.event|work\.tell)\(\s*\"(\w+)\"", text))
-        told |= set(re.findall(r"Event\([^)]*kind=\"(\w+)\"", text))
-    assert {"ready", "waiting", "ssh_include"} <= told
+    files = [*(SOURCE / "fleet").glob("*.py"), SOURCE / "broker.py"]
+    told = {kind for file in files for kind in _kinds(file)}
+    assert {"ready", "waiting", "ssh_include", "preempted"} <= told
     assert {kind for kind in told if f"`{kind}`" not in TEXTS["library.md"]} == set()
+
+
+def test_every_method_of_the_broker_is_listed() -> None:
+    methods = {name for name in vars(gpubroker.Broker) if not name.startswith("_")}
+    left_out = {"realm", "close", "aclose", "ssh_folder"}
+    rows = "".join(re.findall(r"^\|[^|]+\|", TEXTS["library.md"], re.MULTILINE))
+    assert {name for name in methods - left_out if f"`{name}(" not in rows} == set()
+
+
+def test_every_setting_is_explained() -> None:
+    from gpubroker.config import Config, Defaults, Ssh
+
+    page = TEXTS["configuration.md"]
+    for section in Config.__struct_fields__:
+        assert f"[{section}]" in page
+    for name in (*Defaults.__struct_fields__, *Ssh.__struct_fields__):
+        assert f"`{name}`" in page, name
+
+
+def test_the_configuration_of_the_page_is_understood(tmp_path: Path) -> None:
+    from gpubroker.config import Config, load
+
+    (example,) = blocks("configuration.md", "toml")
+    (tmp_path / "config.toml").write_text(example)
+    assert load(tmp_path / "config.toml") != Config()
 
 
 def test_every_fault_is_explained() -> None:

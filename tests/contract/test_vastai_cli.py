@@ -23,12 +23,12 @@ class Vast:
     """The client's command line, and the requests it made."""
 
     def __init__(self, judge: Judge, served: Served) -> None:
-        self._judge, self.served = judge, served
+        self.judge, self.served = judge, served
 
     async def __call__(self, words: str, *, ok: bool = True) -> str:
         """What `vastai WORDS` prints. Time passes after it, so that no rate limit is met."""
         self.served.sandbox.requests.clear()
-        printed = await self._judge(*shlex.split(words), ok=ok)
+        printed = await self.judge(*shlex.split(words), ok=ok)
         await self.served.advance(30)
         return printed
 
@@ -42,13 +42,8 @@ class Vast:
 
 
 @pytest.fixture
-async def vast(served: Served, vastai_program: Path, tmp_path: Path) -> Vast:
-    from tests.contract.conftest import Judge
-
-    home = tmp_path / "home"
-    home.mkdir()
-    env = served.sandbox.env("vast_ai")
-    return Vast(Judge(vastai_program, home, env), served)
+def vast(served: Served, vastai: Judge) -> Vast:
+    return Vast(vastai, served)
 
 
 async def _planted(vast: Vast) -> tuple[int, int, int]:
@@ -195,6 +190,14 @@ async def test_a_start_that_is_refused_is_told(vast: Vast) -> None:
     assert "resources are currently unavailable" in printed
 
 
+async def test_the_program_as_installed_says_the_same_as_the_one_kept_warm(vast: Vast) -> None:
+    running, stopped, _ = await _planted(vast)
+    cold = json.loads(await vast.judge.cold("show", "instances", "--raw"))
+    warm = await vast.json("show instances")
+    assert [row["id"] for row in cold] == [row["id"] for row in warm] == [running, stopped]
+    assert [row.keys() for row in cold] == [row.keys() for row in warm]
+
+
 async def test_a_refused_key_is_told(vast: Vast) -> None:
     await vast("show user")
     printed = await vast("show instances --api-key invalid-key --raw", ok=False)
@@ -204,22 +207,23 @@ async def test_a_refused_key_is_told(vast: Vast) -> None:
 # --- replay of what the client was recorded to send ---------------------------------------
 
 
-def _recorded() -> dict[str, list[dict[str, Any]]]:
+def _recorded(start: str) -> dict[str, list[dict[str, Any]]]:
+    """Command -> what it sent, of the recorded commands that begin so."""
     folder = os.environ.get("GPUBROKER_RECORDINGS")
     commands: dict[str, list[dict[str, Any]]] = {}
     if folder:
         for line in (Path(folder) / "vast_ai.jsonl").read_text().splitlines():
             row = json.loads(line)
-            if row["command"].startswith("vastai "):
+            if row["command"].startswith(start):
                 commands.setdefault(row["command"], []).append(row)
+    if not commands:
+        pytest.skip("GPUBROKER_RECORDINGS does not name a folder of recordings")
     return commands
 
 
 async def test_every_recorded_request_is_taken(served: Served) -> None:
     """As sent, with the ids that exist here: the emulator refuses none of them."""
-    commands = _recorded()
-    if not commands:
-        pytest.skip("GPUBROKER_RECORDINGS does not name a folder of recordings")
+    commands = _recorded("vastai ")
     refused: list[str] = []
     for command, rows in commands.items():
         for row in rows:
@@ -239,6 +243,35 @@ async def test_every_recorded_request_is_taken(served: Served) -> None:
                 refused.append(f"{command}: {row['method']} {path}: {answer.text[:200]}")
     assert not refused, "\n".join(refused)
     assert len(commands) > 30
+
+
+async def test_the_library_sends_what_it_was_recorded_to_send_and_is_answered(vast: Vast) -> None:
+    served = vast.served
+    vast.judge.env["VAST_API_KEY"] = "k"
+    commands = _recorded("python ")
+    for command, rows in commands.items():
+        await served.control("POST", "reset")
+        await served.advance(60)
+        real = await _stand_ins(served, rows[0])
+        served.ear.heard.clear()
+        expression = _in_place(command.removeprefix("python "), real)
+        text = f"import json; from vastai import VastAI; print(json.dumps({expression}))"
+        printed = json.loads((await vast.judge.code(text)).splitlines()[-1])
+        sent = [
+            (heard.method, heard.path, heard.query, json.loads(heard.body or b"null"))
+            for heard in served.ear.heard
+        ]
+        assert sent == [
+            (
+                row["method"],
+                "/vast_ai" + _in_place(row["path"], real),
+                [tuple(pair) for pair in row["query"]],
+                row["body"],
+            )
+            for row in rows
+        ], command
+        assert printed, command
+    assert len(commands) > 5
 
 
 async def _stand_ins(served: Served, row: dict[str, Any]) -> dict[str, str]:

@@ -85,6 +85,7 @@ class House:
             ssh_keys=("ssh-ed25519 AAAA first", "ssh-ed25519 BBBB second"),
             disk_gb=request.disk_gb,
             env={"TOKEN": "very-secret"},
+            max_price=request.query.max_price,
             expires_at=planned.expires_at,
         )
         return await fleet.launch(request, planned, spec, name, wait=wait)

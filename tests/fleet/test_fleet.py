@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -23,8 +24,9 @@ from gpubroker.model.errors import (
     Unsupported,
 )
 from gpubroker.model.instance import Endpoint
-from gpubroker.model.money import usd
+from gpubroker.model.money import nanos, usd
 from gpubroker.model.offer import Offer
+from gpubroker.model.query import Query
 from gpubroker.model.terms import Carrier, State
 
 House = Any
@@ -384,3 +386,32 @@ async def test_a_spot_machine_that_stops_unasked_was_preempted(house: House) -> 
     assert "preempted" in [event.kind for event in house.store.events(row.id)]
     back = await fleet.start("train-1")
     assert back.state is State.RUNNING
+
+
+async def test_an_interrupted_create_is_looked_for_from_then_on(house: House) -> None:
+    fleet = house.open()
+    house.cloud.script("create", "slow", delay_s=30.0)
+    launching = asyncio.create_task(house.launch(fleet))
+    while not house.cloud.count("create"):
+        await asyncio.sleep(0)
+    launching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await launching
+    [row] = house.store.launches()
+    [attempt] = house.store.attempts(row.id)
+    assert attempt.status == "unknown"
+    assert attempt.absent_after - house.cloud.clock.now().timestamp() < 60
+    assert await house.open().settle() == ()
+    assert len(house.cloud.billed()) == 1
+    assert house.leaks() == []
+
+
+async def test_a_machine_above_the_price_cap_is_given_back_whatever_the_tolerance(
+    house: House,
+) -> None:
+    house.cloud.script("create", "price_drift", factor=1.5)
+    query = Query(max_price=nanos(0.25))
+    request = LaunchRequest(query=query, disk_gb=20, max_price_increase=5.0)
+    with pytest.raises(NothingToBeHad, match=r"moved from \$0.204 to \$0.304"):
+        await house.launch(house.open(), request)
+    assert house.cloud.billed() == []

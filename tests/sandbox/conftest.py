@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2
 import pytest
+from msgspec import Struct
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gpubroker.sandbox.app import Mode, Sandbox, create_sandbox
 from gpubroker.sandbox.cloud import Cloud
@@ -51,11 +54,48 @@ class Wall:
         return self.at
 
 
+class Heard(Struct, kw_only=True):
+    """A request of a client, whole."""
+
+    method: str
+    path: str
+    query: list[tuple[str, str]]
+    key: str
+    """Of the authorization header, with its scheme."""
+    body: bytes = b""
+
+
+class Ear:
+    """Before the sandbox's application: keeps what clients send."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self.heard: list[Heard] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope)
+        heard = Heard(
+            method=request.method,
+            path=request.url.path,
+            query=request.query_params.multi_items(),
+            key=request.headers.get("authorization", ""),
+        )
+        self.heard.append(heard)
+
+        async def listening_in() -> Message:
+            message = await receive()
+            heard.body += message.get("body", b"")
+            return message
+
+        await self._app(scope, listening_in, send)
+
+
 class Served:
     """A running sandbox and one customer's client."""
 
     def __init__(self, sandbox: Sandbox, host: FakeHost, wall: Wall | None, base_url: str) -> None:
         self.sandbox, self.host, self.wall, self.url = sandbox, host, wall, base_url
+        self.ear = Ear(sandbox.app)
         self.http = httpx2.AsyncClient(base_url=base_url, timeout=10)
 
     @property
@@ -134,9 +174,9 @@ async def serve(
         folder, host, mode=mode, speed=speed, base_url=base_url, wall=wall or time.time
     )
     await sandbox.start()
-    listener = HttpListener(sandbox.app)
-    await listener.open(bound)
     served = Served(sandbox, host, wall, base_url)
+    listener = HttpListener(served.ear)
+    await listener.open(bound)
     try:
         yield served
     finally:

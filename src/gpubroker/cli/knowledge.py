@@ -38,12 +38,12 @@ PROVIDER_COLUMNS = (
 @click.pass_obj
 def gpus_command(session: Session) -> None:
     """GPU models known, strongest first, with the cheapest price at hand for one GPU."""
-    from gpubroker.catalog.gpus import models as all_models
     from gpubroker.cli.offers import found
     from gpubroker.model.query import Query
 
-    cheapest = _cheapest(found(session, Query(), limit=None, mode="cached"))
-    models = tuple(sorted(all_models(), key=lambda model: (-model.performance_score, model.name)))
+    broker = session.broker(session.realm())
+    cheapest = _cheapest(found(session, broker, Query(), limit=None, mode="cached"))
+    models = tuple(sorted(broker.gpus(), key=lambda model: (-model.performance_score, model.name)))
     from gpubroker import wire
 
     document = {

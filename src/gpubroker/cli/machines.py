@@ -243,7 +243,9 @@ def _details(realm: Realm, machine: Machine, now: datetime) -> Iterator[str]:
             else ""
         ),
         "so far": money(machine.cost_so_far),
-        "ends": "no expiry"
+        "ends": ""
+        if machine.ended_at
+        else "no expiry"
         if machine.expires_at is None
         else f"{clock_time(machine.expires_at, now)} (by: {machine.expiry.replace('_', ' ')})",
         "ended": clock_time(machine.ended_at, now) if machine.ended_at else "",
@@ -251,7 +253,7 @@ def _details(realm: Realm, machine: Machine, now: datetime) -> Iterator[str]:
         "ports": ", ".join(f"{key} at {where}" for key, where in machine.ports.items()),
         "image": machine.image or "",
         "console": machine.console_url or "",
-        "bill": bill_words(machine) if machine.ended_at else "",
+        "bill": bill_words(machine).removeprefix("bill: ") if machine.ended_at else "",
     }
     yield _name(realm, machine)
     yield from (f"  {label:<8} {text}" for label, text in told.items() if text)

@@ -14,6 +14,7 @@ from gpubroker.cli.table import Column, table
 from gpubroker.cli.words import NOTHING, age, counted, number, price, whole
 
 if TYPE_CHECKING:
+    from gpubroker.broker import Broker
     from gpubroker.market.results import SearchResult
     from gpubroker.model.offer import Offer
     from gpubroker.model.query import Query
@@ -80,6 +81,7 @@ def offers_command(
     timeout_s = seconds(refresh_timeout, "--refresh-timeout")
     result = found(
         session,
+        session.broker(session.realm()),
         query,
         sort=sort,
         descending=True if desc else None,
@@ -98,10 +100,14 @@ def offers_command(
 
 
 def found(
-    session: Session, query: Query, *, refresh_timeout_s: float = 3.0, **options: Any
+    session: Session,
+    broker: Broker,
+    query: Query,
+    *,
+    refresh_timeout_s: float = 3.0,
+    **options: Any,
 ) -> SearchResult:
     """The search's answer; an event loop is run only where a cloud has to be asked for it."""
-    broker = session.broker(session.realm())
     try:
         known = broker.search_known(query, **options)
     finally:

@@ -85,6 +85,7 @@ class Fleet:
                 "disk_gb": disk_gb,
                 "candidates": encoded(rest),
                 "tolerance": request.max_price_increase,
+                "max_price": spec.max_price,
                 "created_at": at,
                 "expires_at": None if spec.expires_at is None else spec.expires_at.timestamp(),
             },

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import msgspec
 
 from gpubroker.fleet import accounts
@@ -41,6 +43,8 @@ AGAIN_S = 2.0
 TROUBLE_PAUSE_S = 3.0
 TROUBLE_TRIES = 3
 """So often an attempt that surely was not sent is begun again before the next offer's turn."""
+TURN_S = 60.0
+"""So long a create may wait for its turn under the rate limits before it goes out."""
 RESENDABLE = frozenset({Carrier.TOKEN, Carrier.UNIQUE_NAME})
 ABSENT_LISTS = 2
 
@@ -135,7 +139,7 @@ async def _create(
             seq=attempt.seq,
         )
     ctx.boundary("sending committed")
-    if work.lease.left_s() <= capabilities.create_deadline_s:
+    if work.lease.left_s() <= capabilities.create_deadline_s + TURN_S:
         # Paused or suspended since: another process may look for this attempt already.
         with work.writing() as write:
             write.attempt(attempt.id, status="intent", sent_at=None, absent_after=None)
@@ -150,17 +154,11 @@ async def _create(
         return _not_sent(ctx, work, attempt, offer, trouble)
     except (OutcomeUnknown, Trouble) as trouble:
         ctx.boundary("create unknown")
-        with work.writing() as write:
-            write.attempt(
-                attempt.id,
-                status="unknown",
-                # Our own request has ended: no longer to be counted from the lease's end.
-                absent_after=ctx.at() + settled_s,
-                reason=str(trouble),
-                error_code=trouble.word,
-            )
-            write.event("attempt_unknown", attempt.id, reason=str(trouble))
+        _unknown(ctx, work, attempt, provider, str(trouble))
         return 0.0
+    except asyncio.CancelledError:
+        _unknown(ctx, work, attempt, provider, "interrupted while it was being created")
+        raise
     ctx.boundary("created")
     _made(ctx, work, attempt, ref, provider)
     ctx.boundary("created recorded")
@@ -175,6 +173,11 @@ async def look_up(ctx: Context, work: Work, attempt: AttemptRow) -> float:
 
 async def _look_up(ctx: Context, work: Work, attempt: AttemptRow) -> float:
     provider = ctx.clouds.provider(attempt.provider, attempt.account)
+    if attempt.status == "sending" and work.lease.alone:
+        # Its sender is gone: the time in which it could still arrive counts from now.
+        attempt = _unknown(
+            ctx, work, attempt, provider, "its sender did not live to see the answer"
+        )
     await accounts.confirm(ctx, provider)
     found = await provider.find(identity_of(ctx, attempt), offer_of(attempt))
     ctx.boundary("looked up")
@@ -256,6 +259,24 @@ def _made(
             provider_id=ref.id,
             found_again=found_again,
         )
+
+
+def _unknown(
+    ctx: Context, work: Work, attempt: AttemptRow, provider: Provider, reason: str
+) -> AttemptRow:
+    """Sent, perhaps done, and nobody sends it any more: looked for from now on."""
+    capabilities = provider.capabilities
+    settled_s = capabilities.create_deadline_s + capabilities.list_lag_s
+    with work.writing() as write:
+        write.attempt(
+            attempt.id,
+            status="unknown",
+            absent_after=ctx.at() + settled_s,
+            reason=reason,
+            error_code=OutcomeUnknown.word,
+        )
+        write.event("attempt_unknown", attempt.id, reason=reason)
+    return next(one for one in work.attempts if one.id == attempt.id)
 
 
 def _not_sent(

@@ -12,7 +12,6 @@ from gpubroker.model.instance import Instance
 from gpubroker.model.money import usd
 from gpubroker.model.terms import Market, State
 from gpubroker.providers.base import KeyAttachable, Provider
-from gpubroker.store.errors import NoSecretKey
 from gpubroker.store.rows import AttemptRow
 
 LOOK_S = 2.0
@@ -107,7 +106,7 @@ async def _get_ready(
 ) -> float:
     try:
         await _give_keys(ctx, work, attempt, provider)
-    except (Refused, NoSecretKey) as refusal:
+    except Refused as refusal:
         doom(ctx, work, attempt, f"the SSH keys were refused: {refusal}")
         return 0.0
     except BrokerError as trouble:
@@ -164,7 +163,10 @@ def _dearer(work: Work, attempt: AttemptRow, instance: Instance) -> str:
     """The provider's own price on the record against the offer's (not once it is in use)."""
     if instance.price is None or attempt.ready_at is not None:
         return ""
-    if instance.price <= attempt.price * (1 + work.launch.tolerance):
+    most = attempt.price * (1 + work.launch.tolerance)
+    if work.launch.max_price is not None:
+        most = min(most, work.launch.max_price)
+    if instance.price <= most:
         return ""
     increase = instance.price / attempt.price - 1
     return (

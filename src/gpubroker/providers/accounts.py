@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
 
 from gpubroker.catalog.clouds import Cloud, cloud
 from gpubroker.model.clock import Clock, SystemClock
@@ -23,16 +24,28 @@ _FOLDER_DEFAULTS = {"XDG_CONFIG_HOME": ".config"}
 _LARGEST_KEY_FILE = 64 * 1024
 
 
-@dataclass(frozen=True)
-class Account:
+class Account(Struct, frozen=True):
     """One account at one provider. Its secrets are in no repr and no comparison."""
 
     provider: str
     alias: str = DEFAULT
-    secrets: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    secrets: Mapping[str, str] = {}
     """First spelling of each credential variable -> value; empty: asked without a key."""
     found: str = ""
     """The variable or file it came from, to be shown."""
+
+    def __repr__(self) -> str:
+        return f"Account({self.provider!r}, {self.alias!r}, found={self.found!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Account) and self._identity == other._identity
+
+    def __hash__(self) -> int:
+        return hash(self._identity)
+
+    @property
+    def _identity(self) -> tuple[str, str, str]:
+        return self.provider, self.alias, self.found
 
     @property
     def key(self) -> str:
@@ -40,8 +53,7 @@ class Account:
         return next(iter(self.secrets.values()), "")
 
 
-@dataclass(frozen=True)
-class Wiring:
+class Wiring(Struct, frozen=True):
     """How a provider is reached."""
 
     base_url: str | None = None

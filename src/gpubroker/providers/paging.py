@@ -8,7 +8,7 @@ from typing import Generic, Protocol, TypeVar
 from msgspec import Struct
 
 Row = TypeVar("Row")
-Read = TypeVar("Read", covariant=True)
+Row_co = TypeVar("Row_co", covariant=True)
 MOST_PAGES = 1000
 
 
@@ -21,11 +21,11 @@ class Page(Struct, Generic[Row], frozen=True):
     """Of all pages, where the vendor says so."""
 
 
-class PageShape(Protocol[Read]):
+class PageShape(Protocol[Row_co]):
     """What the struct of a vendor's page has, by whatever names on the wire."""
 
     @property
-    def rows(self) -> tuple[Read, ...]:
+    def rows(self) -> tuple[Row_co, ...]:
         """Of this page."""
         ...
 

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from gpubroker.providers.redaction import Redactor
 
 LONGEST_RETRY_AFTER_S = 24 * 3600.0
+_SENTENCES = ("msg", "message", "detail")
+LONGEST_SENTENCE = 300
 _TEXT_FIELDS = ("error", "msg", "message", "detail", "error_description")
 OK, REDIRECT, CLIENT, SERVER = 200, 300, 400, 500
 
@@ -71,6 +73,18 @@ def answer_text(body: bytes) -> tuple[str, str]:
     return (code[:100] if isinstance(code, str) else ""), " ".join(parts)[:4000].lower()
 
 
+def _sentence(body: bytes) -> str:
+    """What the vendor says to a person, "" where its answer has no such field."""
+    try:
+        decoded = json.loads(body)
+    except (ValueError, RecursionError):
+        return ""
+    if not isinstance(decoded, dict):
+        return ""
+    told = (decoded.get(name) for name in _SENTENCES)
+    return next((text[:LONGEST_SENTENCE] for text in told if text and isinstance(text, str)), "")
+
+
 def _flat(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
@@ -90,7 +104,8 @@ def classify(
     raw = redactor.body(answer.body)
     word = (rule.code if rule else "") or code
     error = kind(
-        f"{provider} answered {answer.status} to {operation}: {raw or 'nothing'}",
+        f"{provider} answered {answer.status} to {operation}: "
+        f"{redactor.text(_sentence(answer.body)) or raw or 'nothing'}",
         provider=provider,
         operation=operation,
         code=redactor.text(word),

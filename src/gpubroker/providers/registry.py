@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, cast
+
+from msgspec import Struct
 
 from gpubroker.catalog.clouds import CLOUDS, UnknownCloud, cloud
 from gpubroker.model.errors import Unsupported
@@ -48,8 +49,7 @@ class ProviderClass(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Hooks:
+class Hooks(Struct, frozen=True):
     """What may watch or disturb the calls of an account."""
 
     observers: Sequence[Observer] = ()
@@ -59,8 +59,7 @@ class Hooks:
     faults: Faults | None = None
 
 
-@dataclass(frozen=True)
-class Connected:
+class Connected(Struct, frozen=True):
     """One account, ready: the provider in its layers, and what they know."""
 
     provider: Provider

@@ -349,7 +349,7 @@ def parse_offers(
                 ram_gb=ram,
                 disk_max_gb=ask.disk_space,
                 price=Price(
-                    compute=Nanos(round(dollars * NANOS_PER_USD)),
+                    compute=round(dollars * NANOS_PER_USD),
                     disk_gb=disk_gb,
                     disk_gb_stopped=disk_gb,
                     egress_gb=per_gb[ask.inet_up_cost],

@@ -8,13 +8,8 @@ that it holds the token; the token itself is never sent to whoever listens on th
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import hmac
-import json
 import os
 import re
-import signal
-import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -102,6 +97,9 @@ def log_file(home: Home) -> Path:
 
 def proof(token: str, nonce: str, port: int) -> str:
     """Shows that its maker holds the token; good for one nonce and one port."""
+    import hashlib
+    import hmac
+
     return hmac.new(token.encode(), f"{nonce}:{port}".encode(), hashlib.sha256).hexdigest()
 
 
@@ -149,6 +147,9 @@ def _lives(record: Record) -> bool:
 
 def request(port: int, method: str, path: str, **headers: str) -> tuple[dict[str, str], Any] | None:
     """One small request over a bare socket: (headers, JSON body) of a 200, else None."""
+    import json
+    import socket
+
     lines = [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     head = [f"{method} {path} HTTP/1.1", f"host: {LOOPBACK}:{port}", "connection: close"]
     try:
@@ -169,6 +170,8 @@ def request(port: int, method: str, path: str, **headers: str) -> tuple[dict[str
 
 
 def _probe(record: Record) -> Running | None:
+    import hmac
+
     nonce = os.urandom(16).hex()
     answer = request(record.port, "GET", STATUS_PATH, **{CHALLENGE: nonce})
     if answer is None:
@@ -246,6 +249,8 @@ def _end(record: Record) -> bool:
     """Ends the recorded process if it lives: asked first, killed after ten seconds."""
     if not _lives(record):
         return False
+    import signal
+
     for number, wait_s in ((signal.SIGTERM, _END_S), (signal.SIGKILL, _END_S)):
         with contextlib.suppress(ProcessLookupError):
             os.kill(record.pid, number)

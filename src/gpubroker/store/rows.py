@@ -35,6 +35,7 @@ class LaunchRow(Struct, frozen=True, kw_only=True):
     disk_gb: float | None
     candidates: str
     tolerance: float
+    max_price: int | None
     created_at: float
     expires_at: float | None
     ended_at: float | None

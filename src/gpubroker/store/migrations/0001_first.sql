@@ -25,6 +25,7 @@ CREATE TABLE launches (
     disk_gb     DOUBLE PRECISION,
     candidates  TEXT NOT NULL,           -- JSON list of offers not tried yet, best first
     tolerance   DOUBLE PRECISION NOT NULL,  -- accepted price increase, 0.1 = 10 %
+    max_price   BIGINT,                  -- per hour; a dearer machine is given back
     created_at  DOUBLE PRECISION NOT NULL,
     expires_at  DOUBLE PRECISION,
     ended_at    DOUBLE PRECISION,
