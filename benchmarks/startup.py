@@ -17,12 +17,13 @@ import sysconfig
 import tempfile
 import time
 from datetime import UTC, datetime
+from itertools import cycle
 from pathlib import Path
 
 import msgspec
-from search import market_of
 
 import gpubroker
+from gpubroker.catalog.shipped import shipped_offers
 from gpubroker.market.book import Segment, cheapest_first
 from gpubroker.market.coverage import Answer
 from gpubroker.market.pricing import wanted_disk_gb
@@ -31,6 +32,7 @@ from gpubroker.model.home import Home
 from gpubroker.model.identity import new_attempt_id
 from gpubroker.model.offer import Offer
 from gpubroker.model.query import Query
+from gpubroker.model.terms import Source
 from gpubroker.store.store import Store
 
 ROUNDS, FIRST_STARTS, MACHINES, OFFERS = 20, 3, 5, 1000
@@ -43,7 +45,7 @@ CALLS: dict[str, list[str]] = {
 }
 """What is called; `fresh` is the usual mode, with a snapshot that is not due yet."""
 LIMITS = {"--help": 5.0, "ps": 8.0, "offers (cached)": 8.0, "offers (fresh)": 8.0}
-FIRST_OFFER_LIMIT_S = 2.0
+MOST_FIRST_S = 2.0
 BARE = "python -c pass"
 KEY = {"VAST_API_KEY": "no-key-and-never-sent"}
 
@@ -60,8 +62,12 @@ def gpubroker_command(*argv: str) -> list[str]:
 
 
 def stored_offers() -> tuple[Offer, ...]:
-    now = datetime.now(UTC)
-    return tuple(msgspec.structs.replace(row, fetched_at=now) for row in market_of(OFFERS))
+    """The shipped rows over and over, each an offer of its own."""
+    now, rows = datetime.now(UTC), shipped_offers("vast_ai")
+    return tuple(
+        msgspec.structs.replace(row, key=str(number), source=Source.LIVE, fetched_at=now)
+        for number, row in zip(range(OFFERS), cycle(rows), strict=False)
+    )
 
 
 def store_market(home: Home, offers: tuple[Offer, ...]) -> None:
@@ -153,10 +159,8 @@ def main() -> None:
         limit = f"   at most {LIMITS[name]:g} x" if name in LIMITS else ""
         print(f"{name:<18} {took * 1000:7.1f} ms   {took / bare:5.2f} x{limit}")
     first = min(first_offer(environ) for _ in range(FIRST_STARTS))
-    print(
-        f"{'first sandbox offer':<18} {first * 1000:6.1f} ms   minimum of {FIRST_STARTS} first starts"
-        f"   at most {FIRST_OFFER_LIMIT_S * 1000:g} ms"
-    )
+    least = f"minimum of {FIRST_STARTS}"
+    print(f"first sandbox offer {first:6.2f} s   {least}   at most {MOST_FIRST_S:g} s")
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from gpubroker.model.money import nanos, usd
     from gpubroker.model.offer import Offer
     from gpubroker.model.query import GpuWanted, Query
+    from gpubroker.model.terms import Market
 
 __version__ = "0.1.0"
 
@@ -33,6 +34,7 @@ _HOME_OF = {
     "GpuWanted": "gpubroker.model.query",
     "LaunchRequest": "gpubroker.fleet.requests",
     "Machine": "gpubroker.model.machine",
+    "Market": "gpubroker.model.terms",
     "Offer": "gpubroker.model.offer",
     "Plan": "gpubroker.fleet.requests",
     "Query": "gpubroker.model.query",
@@ -49,6 +51,7 @@ __all__ = [
     "GpuWanted",
     "LaunchRequest",
     "Machine",
+    "Market",
     "Offer",
     "Plan",
     "Query",

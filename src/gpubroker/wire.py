@@ -52,6 +52,11 @@ def dollars(amount: int | None) -> float | None:
     return None if amount is None else usd(amount)
 
 
+def rounded(amount: float | None) -> float | None:
+    """To two digits: shares of a host's memory are no round figures."""
+    return None if amount is None else round(amount, 2)
+
+
 def rfc3339(at: datetime | None) -> str | None:
     """As 2026-11-21T15:16:00Z, to the second where nothing finer is told."""
     return None if at is None else at.astimezone(UTC).isoformat().replace("+00:00", "Z")
@@ -97,7 +102,7 @@ def offer(row: Offer, *, disk_gb: float, needs_key: bool = False) -> Json:
         "gpu_fraction": row.gpu.fraction,
         "gpu_info": gpu_model(model) if model else None,
         "cpu_count": row.vcpus,
-        "ram_gb": row.ram_gb,
+        "ram_gb": rounded(row.ram_gb),
         "storage_gb": row.disk_gb if row.disk_gb is not None else row.disk_max_gb,
         "storage_included": row.disk_gb is not None,
         "price_per_hour": usd(row.price.hourly(disk_gb)),
@@ -260,7 +265,7 @@ def instance(machine: Machine) -> Json:
         "performance": score,
         "performance_score": score,
         "cpu_count": machine.vcpus,
-        "ram_gb": machine.ram_gb,
+        "ram_gb": rounded(machine.ram_gb),
         "storage_gb": machine.disk_gb,
         "spot": machine.market is Market.SPOT,
         "market": machine.market,

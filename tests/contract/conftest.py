@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
 import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import yaml
 from filelock import FileLock
 
 from gpubroker.providers.accounts import Account
-from gpubroker.providers.base import Provider
 from gpubroker.providers.limits import MemoryLimitBook
 from gpubroker.providers.registry import connect
 
 if TYPE_CHECKING:
     from tests.sandbox.conftest import Served
+
+    from gpubroker.providers.vast_ai import VastAi
 
 _REPOSITORY = Path(__file__).parents[2]
 JUDGES = Path(os.environ.get("GPUBROKER_JUDGES", _REPOSITORY / ".cache" / "judges"))
@@ -54,11 +56,14 @@ wall, served = _fixtures.wall, _fixtures.served
 # --- the vendors' clients -----------------------------------------------------------------
 
 _KEPT_WARM = """
-import importlib, json, os, runpy, signal, sys
-package, allowed_s = sys.argv[1], int(sys.argv[2])
-importlib.import_module(package)
+import gc, importlib, json, os, runpy, signal, sys
+module, allowed_s = sys.argv[1], int(sys.argv[2])
+importlib.import_module(module)
+package = module.partition(".")[0]
 for name in [name for name in sys.modules if name.partition(".")[0] == package]:
     del sys.modules[name]
+gc.collect()
+gc.freeze()
 for line in sys.stdin:
     job = json.loads(line)
     child = os.fork()
@@ -84,10 +89,10 @@ for line in sys.stdin:
 class WarmPython:
     """A vendor's environment whose interpreter is forked for each command: a start costs little."""
 
-    def __init__(self, program: Path, package: str, folder: Path) -> None:
+    def __init__(self, program: Path, module: str, folder: Path) -> None:
         self.program, self._folder = program, folder
         self._process = subprocess.Popen(
-            [program.with_name("python"), "-c", _KEPT_WARM, package, str(COMMAND_S)],
+            [program.with_name("python"), "-c", _KEPT_WARM, module, str(COMMAND_S)],
             env={"HOME": str(folder), "PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -195,7 +200,7 @@ def _made(command: list[str], requirement: str, *, tries: int) -> None:
 def vastai_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmPython]:
     """Vast.ai's own client, ready to be run."""
     program = installed_judge("vastai", "1.9.1", "vastai", "GPUBROKER_JUDGE_VASTAI")
-    python = WarmPython(program, "vastai", tmp_path_factory.mktemp("vastai"))
+    python = WarmPython(program, "vastai.cli.main", tmp_path_factory.mktemp("vastai"))
     yield python
     python.close()
 
@@ -228,7 +233,7 @@ class SandboxTime:
 
 
 @pytest.fixture
-async def ours(served: Served) -> Any:
+async def ours(served: Served) -> AsyncIterator[VastAi]:
     """Our client in all its layers, with the key of the sandbox's own account."""
     secrets = {"VAST_AI_API_KEY": served.sandbox.keys["vast_ai"]}
     connected = connect(
@@ -238,9 +243,9 @@ async def ours(served: Served) -> Any:
         base_url=served.sandbox.url("vast_ai"),
         loopback_only=True,
     )
-    provider: Provider = connected.provider
-    yield provider
-    await provider.aclose()
+    provider = cast("VastAi", connected.provider)
+    async with contextlib.aclosing(provider):
+        yield provider
 
 
 # --- the vendors' specifications ----------------------------------------------------------
@@ -256,6 +261,5 @@ def specification() -> dict[str, Any]:
         if os.environ.get("GPUBROKER_REQUIRE_SPECS") == "1":
             pytest.fail(why)
         pytest.skip(why)
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    document: dict[str, Any] = yaml.load(file.read_text(), loader)
+    document: dict[str, Any] = yaml.safe_load(file.read_text())
     return document

@@ -1,18 +1,33 @@
-"""The emulator's answers against Vast.ai's own OpenAPI document, unknown fields closed."""
+"""Vast.ai's own OpenAPI document, unknown fields closed, as the judge of both sides.
+
+Of the emulator's answers and of our client's requests.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from jsonschema import (  # type: ignore[import-untyped]  # it ships no types
     Draft202012Validator,
 )
+from msgspec.structs import replace
+
+from gpubroker.model.identity import Attempt, new_attempt_id
+from gpubroker.model.launch import LaunchSpec
+from gpubroker.model.money import nanos
+from gpubroker.model.query import GpuWanted, Query
+from gpubroker.model.terms import Market, State
+from gpubroker.providers import vast_ai
 
 if TYPE_CHECKING:
-    from tests.sandbox.conftest import Served
+    from tests.sandbox.conftest import Heard, Served
+
+    from gpubroker.providers.vast_ai import VastAi
 
 pytestmark = pytest.mark.judge
 V0, V1 = "/vast_ai/api/v0", "/vast_ai/api/v1"
@@ -67,6 +82,10 @@ def faults_in(document: dict[str, Any], operation: str, body: Any) -> Iterator[t
     full = f"/api{path}" if path.startswith("/v1") else f"/api/v0{path}"
     answers = document["paths"][full][method.lower()]["responses"]
     schema = answers[status]["content"]["application/json"]["schema"]
+    yield from _faults(document, schema, body)
+
+
+def _faults(document: dict[str, Any], schema: Any, body: Any) -> Iterator[tuple[str, str]]:
     root = {**closed(schema), "components": closed(document["components"])}
     for error in Draft202012Validator(root).iter_errors(body):
         if error.validator == "additionalProperties":
@@ -179,3 +198,177 @@ def test_a_field_that_the_document_does_not_know_is_found(specification: dict[st
     assert wrong == {"shoe_size": "is not in the document"}
     wrong = dict(faults_in(specification, "GET /users/current 200", {"id": "one"}))
     assert set(wrong) == {"id"}
+
+
+# --- our client's requests ----------------------------------------------------------------
+
+CLIENT = "as the vendor's client 1.9.1 sends it"
+REQUESTS: dict[tuple[str, str], str] = {
+    ("*", "/"): f"part of the paths {CLIENT}, and in the guides' examples",
+    ("POST /bundles", "type"): f"`on-demand` {CLIENT}; the enum spells it without the hyphen",
+    ("POST /bundles", "order"): f"one pair {CLIENT}; the document's limits are those of a pair",
+    ("POST /bundles", "gte"): "in the document's text on num_gpus; its schema lists `in` alone",
+    ("POST /bundles", "lte"): "as gte",
+    ("POST /bundles", "reliability2"): "a column of the answers; the document says `reliability`",
+    ("PUT /asks/{id}", "env"): f"an object {CLIENT}; of the guides' two forms the unambiguous one",
+    ("PUT /asks/{id}", "client_id"): f"`me` {CLIENT}",
+    ("GET /instances/{id}", "owner"): f"`me` {CLIENT}",
+    ("DELETE /instances/{id}", "body"): f"an empty object {CLIENT}",
+}
+"""(operation, field): why our client sends something else than the document says. * is any."""
+EVERYTHING = Query(
+    gpus=(GpuWanted("RTX 4090"),),
+    min_count=1,
+    max_count=2,
+    min_vram_gb=20,
+    max_vram_gb=30,
+    min_vcpus=1,
+    min_ram_gb=1,
+    min_disk_gb=10,
+    disk_gb=20,
+    min_reliability=0.1,
+    min_compute_capability=7.0,
+    min_down_mbps=1,
+    min_up_mbps=1,
+    min_hours=1,
+    options=tuple(
+        ("vast_ai", name, "1" if name.startswith(("min_", "machine", "host")) else "true")
+        for name in vast_ai.OPTIONS
+    ),
+)
+OF_ONE_LIFE = {
+    "POST /bundles",
+    "PUT /asks/{id}",
+    "GET /v1/instances",
+    "GET /instances/{id}",
+    "PUT /instances/{id}",
+    "DELETE /instances/{id}",
+    "PUT /instances/bid_price/{id}",
+    "POST /instances/{id}/ssh",
+    "GET /charges",
+    "GET /users/current",
+}
+
+
+def operation_of(document: dict[str, Any], heard: Heard) -> str:
+    """`GET /ssh`, as in the document; KeyError where it knows no such path or method."""
+    path = heard.path.removeprefix("/vast_ai").rstrip("/")
+    for full, methods in document["paths"].items():
+        pattern = re.sub(r"\\\{\w+\\\}", r"\\d+", re.escape(full))
+        if heard.method.lower() in methods and re.fullmatch(pattern, path):
+            short = full.removeprefix("/api/v0").removeprefix("/api")
+            return f"{heard.method} {short}"
+    raise KeyError(f"{heard.method} {path}")
+
+
+def faults_in_request(
+    document: dict[str, Any], operation: str, heard: Heard
+) -> Iterator[tuple[str, str]]:
+    """(field, what is wrong) of a request."""
+    method, _, path = operation.partition(" ")
+    full = f"/api{path}" if path.startswith("/v1") else f"/api/v0{path}"
+    known = document["paths"][full][method.lower()]
+    if heard.path.endswith("/"):
+        yield "/", "the path ends in a slash"
+    if not heard.key.startswith("Bearer "):
+        yield "authorization", "is no bearer token"
+    parameters = {row["name"]: row for row in known.get("parameters", ()) if row["in"] == "query"}
+    for name, value in heard.query:
+        if name not in parameters:
+            yield name, "is not in the document"
+        else:
+            schema = parameters[name]["schema"]
+            read = value if schema["type"] == "string" else json.loads(value)
+            for error in Draft202012Validator(schema).iter_errors(read):
+                yield name, error.message
+    sent = dict(heard.query)
+    for name, row in parameters.items():
+        if row.get("required") and name not in sent:
+            yield name, "is missing"
+    if "requestBody" in known:
+        schema = known["requestBody"]["content"]["application/json"]["schema"]
+        yield from _faults(document, schema, json.loads(heard.body or b"null"))
+    elif heard.body:
+        yield "body", "the document has none"
+
+
+async def _one_life(ours: VastAi, served: Served) -> None:
+    """Everything that our client can ask, of a machine on demand and of one for a bid."""
+    for query in (Query(), EVERYTHING):
+        assert [page async for page in ours.offers(query)]
+    cheap = Query(gpus=(GpuWanted("RTX 4090"),), max_count=1)
+    (on_demand,) = [page async for page in ours.offers(replace(cheap, market=Market.ON_DEMAND))]
+    (spot,) = [page async for page in ours.offers(replace(cheap, market=Market.SPOT))]
+    (again,) = [
+        page
+        async for page in ours.offers(Query(keys=(on_demand.rows[0].key,), market=Market.ON_DEMAND))
+    ]
+    assert [offer.key for offer in again.rows] == [on_demand.rows[0].key]
+    spec = LaunchSpec(
+        image="ubuntu:22.04",
+        env={"WORD": "hi"},
+        ports=((8888, "tcp"), (9000, "udp")),
+        startup_script="echo hello",
+        command="sleep 5",
+        disk_gb=20,
+        options={"image_login": "-u me -p secret docker.io"},
+        expires_at=None,
+    )
+    begun = datetime.fromtimestamp(served.sandbox.clock.now(), UTC)
+    assert await ours.whoami()
+    assert await ours.balance() > 0
+    for offer, more in ((on_demand.rows[0], {}), (spot.rows[-1], {"bid": nanos(0.5)})):
+        attempt = Attempt("abcdef", new_attempt_id(), "launch")
+        ref = await ours.create(replace(spec, **more), offer, attempt, {})
+        await served.advance(10)
+        (found,) = await ours.find(attempt, offer)
+        assert found.ref == ref
+        assert (await ours.get(ref)).state == State.RUNNING
+        assert ref in {machine.ref for machine in (await ours.list("")).instances}
+        await ours.attach_key(ref, A_KEY)
+        if more:
+            await ours.bid(ref, nanos(0.6))
+        await ours.stop(ref)
+        await ours.start(ref)
+        await served.advance(3600)
+        await ours.terminate(ref)
+        await served.advance(3600)
+        now = datetime.fromtimestamp(served.sandbox.clock.now(), UTC)
+        assert (await ours.billing(ref, begun, now)).lines
+
+
+async def test_our_requests_are_as_the_document_says_but_for_the_named_deviations(
+    ours: VastAi, served: Served, specification: dict[str, Any]
+) -> None:
+    await _one_life(ours, served)
+    heard = [row for row in served.ear.heard if row.path.startswith("/vast_ai/")]
+    asked = {operation_of(specification, row) for row in heard}
+    assert asked == OF_ONE_LIFE
+    found = {
+        ("*" if field == "/" else operation, field): wrong
+        for row in heard
+        for operation in [operation_of(specification, row)]
+        for field, wrong in faults_in_request(specification, operation, row)
+    }
+    unexplained = {key: wrong for key, wrong in found.items() if key not in REQUESTS}
+    assert not unexplained, "\n".join(f"{key}: {wrong}" for key, wrong in unexplained.items())
+    assert set(REQUESTS) - set(found) == set(), "no deviation any more"
+
+
+def test_a_request_that_the_document_does_not_know_is_found(specification: dict[str, Any]) -> None:
+    from tests.sandbox.conftest import Heard
+
+    row = Heard(
+        method="PUT",
+        path="/vast_ai/api/v0/instances/1",
+        query=[("colour", "red")],
+        key="",
+        body=b'{"state": "frozen", "shoe_size": 43}',
+    )
+    operation = operation_of(specification, row)
+    assert operation == "PUT /instances/{id}"
+    assert {field for field, _ in faults_in_request(specification, operation, row)} == {
+        "colour", "authorization", "state", "shoe_size"
+    }  # fmt: skip
+    with pytest.raises(KeyError):
+        operation_of(specification, replace(row, path="/vast_ai/api/v0/machines-of-others/1/"))

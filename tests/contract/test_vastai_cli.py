@@ -253,6 +253,7 @@ async def test_the_library_sends_what_it_was_recorded_to_send_and_is_answered(va
         await served.control("POST", "reset")
         await served.advance(60)
         real = await _stand_ins(served, rows[0])
+        await served.rent("H200", key="k")
         served.ear.heard.clear()
         expression = _in_place(command.removeprefix("python "), real)
         text = f"import json; from vastai import VastAI; print(json.dumps({expression}))"

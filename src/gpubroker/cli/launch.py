@@ -224,7 +224,8 @@ def plan_lines(plan: Plan, request: LaunchRequest, width: int | None) -> Iterato
     if request.ttl is None:
         yield "  It runs, and costs, until you end it: no expiry was asked for."
     elif plan.ranked:
-        yield f"  At most {money(plan.most)} for {span(request.ttl.total_seconds())}, then it ends."
+        lasts = span(request.ttl.total_seconds())
+        yield f"  At most {money(plan.most)} for {lasts}; then the next gpubroker command ends it."
 
 
 def launched_lines(machine: Machine, now: datetime) -> Iterator[str]:

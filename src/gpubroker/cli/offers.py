@@ -217,12 +217,16 @@ def _summary(session: Session, result: SearchResult) -> Iterator[str]:
         yield f"  {' · '.join(notes)}"
     if not result.offers:
         return
-    from gpubroker.catalog.clouds import offer_id
+    from gpubroker.catalog.clouds import cloud, offer_id
+    from gpubroker.model.terms import Source
 
     best = result.offers[0]
     hourly = best.price.hourly(result.disk_gb)
     sandbox = "--sandbox " if session.sandbox else ""
     following = f"Next: gpubroker launch {sandbox}--offer {offer_id(best.provider, best.key)}"
+    if best.source is Source.CATALOG:
+        # A price is no offer: what can be rented is told by the cloud itself.
+        following = f"Next: set {' or '.join(cloud(best.provider).key_variables)}"
     if result.median and hourly < result.median and result.total > 1:
         share = round(100 * (1 - hourly / result.median))
         yield f"  The first is {share} % under the median of these {result.total}.   {following}"

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
+from gpubroker.catalog.clouds import parse_offer_id
 from gpubroker.fleet import ending, launching, watching
 from gpubroker.fleet.context import Context, Work, encoded, identity_of, offer_of, ref_of
 from gpubroker.fleet.errors import NothingToBeHad, StillThere, UnknownName
@@ -359,9 +360,10 @@ class Fleet:
         return await sweep(self._ctx, self._machine, fix=fix, owner=owner)
 
     def find(self, name: str) -> LaunchRow:
-        """By name among those that have not ended, else the last of that name, or by id."""
+        """By name among those that have not ended, else the last of that name; or by an id."""
         rows = self._ctx.store.launches(include_ended=True)
-        named = [row for row in rows if name in {row.name, row.id}]
+        known_as = {name, self._ctx.store.launch_of_machine(*_cloud_id(name))}
+        named = [row for row in rows if row.name == name or row.id in known_as]
         if not named:
             from difflib import get_close_matches
 
@@ -387,6 +389,14 @@ _UNWANTED: Mapping[str, Concern] = {
     "made": ending.end,
 }
 """What is done with an attempt whose machine is not wanted."""
+
+
+def _cloud_id(text: str) -> tuple[str, str]:
+    """(provider, id) of a "vast_12345"; no cloud's where it is none."""
+    try:
+        return parse_offer_id(text)
+    except ValueError:
+        return "", text
 
 
 def _ready(work: Work) -> bool:

@@ -13,8 +13,8 @@ from gpubroker.model.errors import Unsupported
 from gpubroker.providers.accounts import Account, Wiring
 
 if TYPE_CHECKING:
-    from gpubroker.providers.base import Provider
     from gpubroker.model.clock import Clock
+    from gpubroker.providers.base import Provider
     from gpubroker.providers.circuit import Circuit
     from gpubroker.providers.exchange import Observer
     from gpubroker.providers.layers import Faults, Layer, Meter, Recording, StartSpan

@@ -164,5 +164,5 @@ def _refuse_network_file_system(path: Path) -> None:
     if kind in _NETWORK_FILE_SYSTEMS:
         raise StoreError(
             f"{path} is on a network file system ({kind}), where SQLite's journal is not safe. "
-            "Point GPUBROKER_HOME at a local disk, or set DATABASE_URL."
+            "Point GPUBROKER_HOME at a local disk."
         )

@@ -206,6 +206,15 @@ class Store:
         """By id."""
         return self._rows(LaunchRow, "SELECT * FROM launches WHERE id = ?", launch_id)[0]
 
+    def launch_of_machine(self, provider: str, ref_id: str) -> str | None:
+        """The launch that the cloud's id belongs to, the latest where ids are reused."""
+        row = self._db.execute(
+            "SELECT launch_id FROM attempts WHERE provider = ? AND ref_id = ? "
+            "ORDER BY created_at DESC",
+            (provider, ref_id),
+        ).fetchone()
+        return None if row is None else str(row["launch_id"])
+
     def launches(self, *, include_ended: bool = False) -> list[LaunchRow]:
         """In the order they were made."""
         where = "" if include_ended else "WHERE ended_at IS NULL"
