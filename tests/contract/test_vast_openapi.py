@@ -209,7 +209,6 @@ REQUESTS: dict[tuple[str, str], str] = {
     ("POST /bundles", "order"): f"one pair {CLIENT}; the document's limits are those of a pair",
     ("POST /bundles", "gte"): "in the document's text on num_gpus; its schema lists `in` alone",
     ("POST /bundles", "lte"): "as gte",
-    ("POST /bundles", "reliability2"): "a column of the answers; the document says `reliability`",
     ("PUT /asks/{id}", "env"): f"an object {CLIENT}; of the guides' two forms the unambiguous one",
     ("PUT /asks/{id}", "client_id"): f"`me` {CLIENT}",
     ("GET /instances/{id}", "owner"): f"`me` {CLIENT}",

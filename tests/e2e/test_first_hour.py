@@ -289,3 +289,22 @@ def test_a_sandbox_in_the_foreground_serves_whoever_is_told_of_it_until_it_is_in
         if server.stdout is not None:
             server.stdout.close()
     assert code in {0, 130}
+
+
+def test_variables_ports_and_the_startup_script_arrive(person: Person) -> None:
+    script = person.home / "start.sh"
+    script.write_text('echo "$GREETING" > ~/greeting.txt\ncd ~ && python3 -m http.server 8888 &\n')
+    machine = person.launch(
+        "--name", "box", "--port", "8888/tcp", "--startup-script", str(script),
+        "--env", "GREETING=it's $HOME, \"quoted\"",
+    )  # fmt: skip
+    seen = person.run("ssh", "box", "--", 'cat greeting.txt; printf "%s\\n" "$GREETING"').stdout
+    assert seen.splitlines() == ['it\'s $HOME, "quoted"'] * 2
+    [port] = machine["ports"]
+    assert port["container_port"] == 8888
+    url = f"http://{port['host']}:{port['host_port']}/greeting.txt"
+    served = person.tool(
+        "curl", "-sS", "--retry", "20", "--retry-all-errors", "--retry-delay", "1", url
+    )
+    assert served.stdout == 'it\'s $HOME, "quoted"\n'
+    assert "quoted" not in json.dumps(person.json("show", "box"))

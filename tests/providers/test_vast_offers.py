@@ -212,7 +212,7 @@ def test_filters_are_pushed_down_in_the_vendors_units() -> None:
     assert asked.body["type"] == "bid"
     assert asked.body["num_gpus"] == {"gte": 2, "lte": 8}
     assert asked.body["gpu_ram"]["gte"] <= 24564  # what a 24 GB card reports
-    assert asked.body["reliability2"] == {"gte": 0.9}
+    assert asked.body["reliability"] == {"gte": 0.9}
     assert asked.body["duration"] == {"gte": 14400}
     assert asked.body["compute_cap"] == {"gte": 890}
     assert asked.body["allocated_storage"] == 100

@@ -170,7 +170,8 @@ _PUSHED = (
     Pushed("min_vcpus", "cpu_cores_effective", "gte"),
     Pushed("min_ram_gb", "cpu_ram", "gte", lambda gb: gb * 1000),
     Pushed("min_disk_gb", "disk_space", "gte"),
-    Pushed("min_reliability", "reliability2", "gte"),
+    # Rows tell it as `reliability2` too; the vendor's own client 1.9.1 filters by this name.
+    Pushed("min_reliability", "reliability", "gte"),
     Pushed("min_compute_capability", "compute_cap", "gte", lambda version: round(version * 100)),
     Pushed("min_down_mbps", "inet_down", "gte"),
     Pushed("min_up_mbps", "inet_up", "gte"),

@@ -220,7 +220,9 @@ class _Controls:
 
     async def clock(self, _: Request) -> Response:
         clock = self._sandbox.clock
-        return JSONResponse({"now": iso(clock.now()), "offset_s": clock.offset_s})
+        return JSONResponse(
+            {"now": iso(clock.now()), "offset_s": clock.offset_s, "speed": clock.speed}
+        )
 
     async def advance(self, request: Request) -> Response:
         wanted = await _body(request, AdvanceWanted)
