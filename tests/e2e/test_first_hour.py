@@ -308,3 +308,41 @@ def test_variables_ports_and_the_startup_script_arrive(person: Person) -> None:
     )
     assert served.stdout == 'it\'s $HOME, "quoted"\n'
     assert "quoted" not in json.dumps(person.json("show", "box"))
+
+
+def test_no_key_token_or_secret_value_stands_in_output_logs_or_plain_files(person: Person) -> None:
+    env = json.loads(person.run("--json", "sandbox", "env").stdout)["env"]
+    told = []
+    for words in (
+        ("launch", "--gpu", "4090", "--max-price", "1", "--ttl", "1h", "--name", "box"),
+        ("show", "box"),
+        ("ps",),
+        ("doctor",),
+        ("providers",),
+        ("terminate", "box"),
+        ("sweep",),
+    ):
+        more = ("--env", "TOKEN=hf_do_not_tell_anybody") if words[0] == "launch" else ()
+        ran = person.run("--sandbox", "--trace-http", *words, *more)
+        told.append(ran.stdout + ran.stderr)
+    assert "http: " in told[0]
+    secrets = {env["VAST_API_KEY"], "hf_do_not_tell_anybody"}
+    private = [
+        line
+        for path in person.state.glob("ssh/sandbox-*/gb-*")
+        if path.suffix != ".pub"
+        for line in path.read_text().splitlines()[1:3]
+    ]
+    assert private
+    # The sandbox itself keeps its keys, and what a cloud is told it knows.
+    files = [
+        path
+        for path in person.state.rglob("*")
+        if path.is_file() and person.state / "sandbox" / "cloud" not in path.parents
+    ]
+    assert person.state / "sandbox" / "sandbox.log" in files
+    kept = {path: path.read_bytes() for path in files}
+    for secret in secrets | set(private):
+        assert not any(secret in text for text in told), "told"
+        holders = [path for path, content in kept.items() if secret.encode() in content]
+        assert all(path.parent.name.startswith("sandbox-") for path in holders), holders

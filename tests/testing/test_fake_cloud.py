@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from allpairspy import AllPairs  # type: ignore[import-untyped] # the package has no types
+from allpairspy import AllPairs
 
 from gpubroker.model.errors import (
     AuthFailed,
