@@ -16,19 +16,18 @@ from gpubroker.model.errors import Invalid, Unsupported, WrongState
 from gpubroker.model.home import Home
 from gpubroker.model.query import Query, SortKey
 from gpubroker.model.terms import Market
+from gpubroker.ssh_access import SshAccess
 
 if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
     from gpubroker.accounts import Accounts
-    from gpubroker.fleet.context import Probe, Probed
     from gpubroker.fleet.fleet import Fleet
     from gpubroker.fleet.requests import Event, LaunchRequest, Plan, SweepReport
     from gpubroker.market.marketplace import Marketplace, Mode
     from gpubroker.market.results import SearchResult
     from gpubroker.model.gpu import GpuModel
-    from gpubroker.model.instance import Endpoint
     from gpubroker.model.launch import LaunchSpec
     from gpubroker.model.machine import Machine
     from gpubroker.model.offer import Offer
@@ -63,6 +62,7 @@ class Broker:
         self._on_boundary = on_boundary or (lambda _: None)
         self._trace_http = trace_http
         self._world = self._enter(sandbox or self._environ.get("GPUBROKER_SANDBOX"))
+        self._ssh = SshAccess(self._home, self.realm, lambda: self._store().owner, self._environ)
         self._opened_store: Store | None = None
         self._opened_accounts: Accounts | None = None
         self._opened_fleet: Fleet | None = None
@@ -152,8 +152,8 @@ class Broker:
                 self._accounts(),
                 self._world.clock,
                 Seal(self._home.seal_key, self._environ.get("GPUBROKER_SECRET_KEY")),
-                probe=self._probe(),
-                forget_host=self._forget_host,
+                probe=self._ssh.probe(),
+                forget_host=self._ssh.forget_host,
                 on_event=self._on_event,
                 on_boundary=self._on_boundary,
             )
@@ -312,9 +312,9 @@ class Broker:
     def _spec(self, request: LaunchRequest, plan: Plan) -> LaunchSpec:
         from gpubroker.market.pricing import wanted_disk_gb
         from gpubroker.model.launch import LaunchSpec
-        from gpubroker.remote.keys import broker_key, check_public_key
+        from gpubroker.remote.keys import check_public_key
 
-        own = broker_key(self._ssh_folder(), self._store().owner).public_line
+        own = self._ssh.key().public_line
         try:
             users = [check_public_key(line) for line in request.ssh_keys]
         except ValueError as error:
@@ -408,96 +408,20 @@ class Broker:
 
     def ssh_folder(self) -> Path:
         """This realm's ssh configuration, keys and known hosts."""
-        return self._ssh_folder()
-
-    def _ssh_folder(self) -> Path:
-        return self._home.ssh / self.realm.replace(":", "-")
-
-    def _forget_host(self, alias: str) -> None:
-        from gpubroker.remote.known_hosts import forget_host
-
-        forget_host(self._ssh_folder(), alias)
+        return self._ssh.folder
 
     def _write_ssh_config(self) -> None:
-        """An entry for each machine that can be logged in to, for ssh, scp, rsync and editors."""
-        from gpubroker.remote.keys import broker_key
-        from gpubroker.remote.ssh_config import HostEntry, write_config, write_index
-
         if self._opened_store is None:
             return
-        folder = self._ssh_folder()
-        entries: list[HostEntry] = []
-        for machine in self.machines():
-            if machine.ssh is None or machine.ssh.via != "ssh":
-                continue
-            identity = broker_key(folder, self._store().owner).private_path
-            try:
-                entries.append(
-                    HostEntry(
-                        name=machine.name,
-                        alias=machine.host_key_alias,
-                        endpoint=machine.ssh,
-                        identity=identity,
-                    )
-                )
-            except ValueError as error:
-                self._store().add_event(
-                    self._world.clock.now().timestamp(),
-                    "ssh_endpoint_refused",
-                    name=machine.name,
-                    why=str(error),
-                )
-        write_index(self._home.ssh, write_config(folder, entries))
+        at = self._world.clock.now().timestamp()
+        for name, why in self._ssh.write_config(self.machines()).items():
+            self._store().add_event(at, "ssh_endpoint_refused", name=name, why=why)
 
     def _include_ssh_config(self) -> None:
-        """So that plain `ssh gb-NAME` finds our entries; what stands in its way is told."""
-        from pathlib import Path
-
-        from gpubroker.config import load
         from gpubroker.fleet.requests import Event
-        from gpubroker.remote.ssh_config import config_path, include_in_user_config
 
-        user_home = self._environ.get("HOME")
-        if not user_home or not load(self._home.config).ssh.include:
-            return
-        ours = config_path(self._home.ssh)
-        try:
-            changed, why = include_in_user_config(Path(user_home) / ".ssh", ours), ""
-        except (OSError, ValueError) as error:
-            changed, why = False, str(error)
-        if changed or why:
-            data = {"path": str(ours), "why": why}
-            self._on_event(Event(at=self._world.clock.now(), kind="ssh_include", data=data))
-
-    def _probe(self) -> Probe | None:
-        import shutil
-
-        if shutil.which("ssh") is None:
-            return None
-        return self._look_over_ssh
-
-    async def _look_over_ssh(self, endpoint: Endpoint, alias: str, offer: Offer) -> Probed:
-        from gpubroker.fleet.context import Probed
-        from gpubroker.remote import ssh
-        from gpubroker.remote.acceptance import acceptance
-        from gpubroker.remote.keys import broker_key
-
-        folder = self._ssh_folder()
-        key = broker_key(folder, self._store().owner).private_path
-        try:
-            found = await ssh.probe(endpoint, key, folder, alias)
-        except ValueError as error:
-            return Probed(answers=True, detail=str(error), problems=(str(error),))
-        if found.problem == "host_key_changed":
-            return Probed(answers=True, detail=found.detail, problems=("its host key changed",))
-        if found.problem:
-            return Probed(answers=False, detail=found.detail or found.problem)
-        if not found.gpus:
-            return Probed(answers=True, detail="SSH answers; the image has no nvidia-smi")
-        first = found.gpus[0]
-        memory = f" {first.memory_mib / 1024:.0f} GB" if first.memory_mib else ""
-        detail = f"GPU checked: {len(found.gpus)}x {first.name}{memory}, driver {first.driver}"
-        return Probed(answers=True, detail=detail, problems=acceptance(offer, found.gpus))
+        if (done := self._ssh.include_in_users()) is not None:
+            self._on_event(Event(at=self._world.clock.now(), kind="ssh_include", data=done))
 
 
 def _free_name(offer: Offer, taken: set[str]) -> str:
