@@ -48,9 +48,17 @@ class House:
     def open(self) -> Fleet:
         """A new process: every object is made again."""
         self.close()
-        self.store = self._opened = Store(self._folder / "state.db", "live")
+        self.store = self._opened = self.another_store()
+        return self.fleet_on(self.store)
+
+    def another_store(self) -> Store:
+        """The same state, opened by one more process."""
+        return Store(self._folder / "state.db", "live")
+
+    def fleet_on(self, store: Store) -> Fleet:
+        """Of the process that opened this store."""
         context = Context(
-            self.store,
+            store,
             OneCloud(self.cloud),
             self.cloud.clock,
             Seal(self._folder / "secret.key", None),

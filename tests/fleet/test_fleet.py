@@ -28,6 +28,7 @@ from gpubroker.model.money import nanos, usd
 from gpubroker.model.offer import Offer
 from gpubroker.model.query import Query
 from gpubroker.model.terms import Carrier, State
+from gpubroker.store.errors import LeaseLost
 
 House = Any
 
@@ -415,3 +416,43 @@ async def test_a_machine_above_the_price_cap_is_given_back_whatever_the_toleranc
     with pytest.raises(NothingToBeHad, match=r"moved from \$0.204 to \$0.304"):
         await house.launch(house.open(), request)
     assert house.cloud.billed() == []
+
+
+async def test_of_two_verbs_at_once_the_later_waits_and_one_machine_was_made_and_ended(
+    house: House,
+) -> None:
+    one = house.open()
+    second = house.another_store()
+    two = house.fleet_on(second)
+    house.cloud.script("create", "slow", delay_s=5.0)
+    launching = asyncio.create_task(house.launch(one))
+    while not house.cloud.count("create"):
+        await asyncio.sleep(0)
+    ended = await two.terminate("train-1")
+    launched = await launching
+    assert (launched.launch_id, launched.wanted) == (ended.launch_id, "gone")
+    assert ended.state is State.TERMINATED
+    assert house.cloud.count("create") == 1
+    assert house.cloud.billed() == []
+    second.close()
+
+
+async def test_a_process_that_was_overtaken_writes_nothing_more(house: House) -> None:
+    one = house.open()
+    house.cloud.script("create", "slow", delay_s=5.0)
+    launching = asyncio.create_task(house.launch(one))
+    while not house.cloud.count("create"):
+        await asyncio.sleep(0)
+    second = house.another_store()
+    [row] = second.launches()
+    # As if the first were suspended for longer than its lease.
+    second._db.execute("UPDATE launches SET lease_until = 0")
+    second.acquire(row.id)
+    with pytest.raises(LeaseLost):
+        await launching
+    [attempt] = second.attempts(row.id)
+    assert attempt.status == "sending"
+    assert await house.fleet_on(second).settle() == ()
+    assert len(house.cloud.billed()) == 1
+    assert house.leaks() == []
+    second.close()

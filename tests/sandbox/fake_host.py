@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from gpubroker.sandbox.host import MachineSpec, RunningMachine
 
 
@@ -13,6 +15,8 @@ class FakeHost:
         self.calls: list[tuple[str, str]] = []
         self.admitted: dict[str, tuple[str, ...]] = {}
         self.broken = False
+        self.may_start = asyncio.Event()
+        self.may_start.set()
         self._next_port = 41_000
 
     def _port(self, former: int | None) -> int:
@@ -25,6 +29,7 @@ class FakeHost:
         self.calls.append(("start", spec.id))
         if self.broken:
             raise OSError("no process can be made")
+        await self.may_start.wait()
         self.running[spec.id] = spec
         self.admitted[spec.id] = spec.keys
         wanted = [f"{port}/{protocol}" for port, protocol in spec.ports]
@@ -43,7 +48,9 @@ class FakeHost:
         self.running.pop(machine_id, None)
 
     async def admit(self, provider: str, machine_id: str, keys: tuple[str, ...]) -> None:
-        self.admitted[machine_id] = keys
+        # As the real one: a machine that does not run yet has nobody to let in.
+        if machine_id in self.running:
+            self.admitted[machine_id] = keys
 
     def sessions(self) -> int:
         return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -307,3 +308,17 @@ async def test_the_state_folder_is_private(bench: Bench) -> None:
     modes = {path.name: path.stat().st_mode & 0o777 for path in bench.folder.iterdir()}
     assert bench.folder.stat().st_mode & 0o777 == 0o700
     assert modes["clouds.db"] == modes["keys.json"] == 0o600
+
+
+async def test_a_key_that_comes_while_the_machine_starts_is_let_in(bench: Bench) -> None:
+    machine = bench.rent()
+    bench.host.may_start.clear()
+    bench.clock.advance(60)
+    starting = asyncio.create_task(bench.cloud.settle())
+    while ("start", machine.id) not in bench.host.calls:
+        await asyncio.sleep(0)
+    admitting = asyncio.create_task(bench.cloud.admit(machine, ("ssh-ed25519 AAAA late",)))
+    await asyncio.sleep(0)
+    bench.host.may_start.set()
+    await asyncio.gather(starting, admitting)
+    assert bench.host.admitted[machine.id] == ("ssh-ed25519 AAAA late",)

@@ -52,8 +52,9 @@ class Processes:
                 await self._host.stop(self._provider, machine.id)
 
     async def admit(self, machine: Machine) -> None:
-        """Lets in exactly the machine's keys from now on."""
-        await self._host.admit(self._provider, machine.id, machine.keys)
+        """Lets in exactly the machine's keys from now on; one that is starting gets them then."""
+        async with self._locks[machine.id]:
+            await self._host.admit(self._provider, machine.id, machine.keys)
 
     async def _run(self, machine: Machine, slot: Slot) -> None:
         where = await self._host.start(self._spec(machine, slot))
