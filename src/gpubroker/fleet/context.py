@@ -16,7 +16,7 @@ from gpubroker.model.instance import Endpoint, Instance
 from gpubroker.model.launch import LaunchSpec
 from gpubroker.model.offer import Offer
 from gpubroker.providers.base import Provider
-from gpubroker.store.rows import AttemptRow, LaunchRow, when
+from gpubroker.store.rows import AttemptRow, LaunchRow
 from gpubroker.store.seal import Seal
 from gpubroker.store.store import Lease, Store, Writer
 
@@ -166,19 +166,3 @@ def encoded(value: Any) -> str:
     """JSON text for a column."""
     return msgspec.json.encode(value).decode()
 
-
-__all__ = [
-    "Clouds",
-    "Context",
-    "Probe",
-    "Probed",
-    "Transition",
-    "Work",
-    "encoded",
-    "identity_of",
-    "instance_of",
-    "offer_of",
-    "ref_of",
-    "spec_of",
-    "when",
-]
