@@ -165,4 +165,3 @@ def ref_of(attempt: AttemptRow) -> Ref:
 def encoded(value: Any) -> str:
     """JSON text for a column."""
     return msgspec.json.encode(value).decode()
-

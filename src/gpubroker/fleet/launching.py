@@ -173,8 +173,9 @@ async def look_up(ctx: Context, work: Work, attempt: AttemptRow) -> float:
 
 async def _look_up(ctx: Context, work: Work, attempt: AttemptRow) -> float:
     provider = ctx.clouds.provider(attempt.provider, attempt.account)
-    if attempt.status == "sending" and work.lease.alone:
-        # Its sender is gone: the time in which it could still arrive counts from now.
+    if attempt.status == "sending":
+        # We hold the lease, so its sender is dead or its lease is over: it sends nothing any
+        # more, and the time in which the create could still take effect counts from now.
         attempt = _unknown(
             ctx, work, attempt, provider, "its sender did not live to see the answer"
         )

@@ -38,8 +38,6 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
     fence: int
     until: float
     boot_until: float
-    alone: bool
-    """Whoever held it before gave it back or is dead: it sends nothing any more."""
 
     def left_s(self) -> float:
         """The lesser of both clocks; a suspended laptop wakes up with a lease that is over."""
@@ -148,7 +146,7 @@ class Store:
                 raise NameTaken(f"a machine named {name} has not ended") from error
             _insert(db, "attempts", {"launch_id": columns["id"], **first_attempt})
             _event(db, at, "launch", columns["id"], first_attempt["id"], {})
-        return _lease(columns["id"], 1, now, alone=True)
+        return _lease(columns["id"], 1, now)
 
     def acquire(self, launch_id: str) -> Lease:
         """Take or renew the lease. Raises LeaseHeld while another living process holds it."""
@@ -158,18 +156,15 @@ class Store:
             row = db.execute(
                 "SELECT name, holder, lease_until, fence FROM launches WHERE id = ?", (launch_id,)
             ).fetchone()
-            alone = row["holder"] in {"", me}
-            if not alone:
-                holder = parse_holder(row["holder"])
-                alone = holder.surely_dead()
-                if not alone and row["lease_until"] > now:
-                    raise LeaseHeld(row["name"], holder.described)
+            held = row["holder"] not in {"", me} and row["lease_until"] > now
+            if held and not (holder := parse_holder(row["holder"])).surely_dead():
+                raise LeaseHeld(row["name"], holder.described)
             fence = row["fence"] if row["holder"] == me else row["fence"] + 1
             db.execute(
                 "UPDATE launches SET holder = ?, lease_until = ?, fence = ? WHERE id = ?",
                 (me, now + LEASE_S, fence, launch_id),
             )
-        return _lease(launch_id, fence, now, alone=alone)
+        return _lease(launch_id, fence, now)
 
     def release(self, lease: Lease) -> None:
         """Give the lease back; no effect where another process has it by now."""
@@ -367,13 +362,12 @@ class Store:
         return [kind(**dict(row)) for row in self._db.execute(sql, parameters)]
 
 
-def _lease(launch_id: str, fence: int, now: float, *, alone: bool) -> Lease:
+def _lease(launch_id: str, fence: int, now: float) -> Lease:
     return Lease(
         launch_id=launch_id,
         fence=fence,
         until=now + LEASE_S,
         boot_until=boot_seconds() + LEASE_S,
-        alone=alone,
     )
 
 
