@@ -5,7 +5,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # Byte code that is not kept makes every start of the program four times slower.
 unset PYTHONDONTWRITEBYTECODE
-export UV_PYTHON_DOWNLOADS=never UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy
+export UV_PYTHON_DOWNLOADS=never UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy UV_SYSTEM_CERTS=1
 export PIP_DISABLE_PIP_VERSION_CHECK=1
 
 PINS=requirements/dev.txt
