@@ -456,3 +456,15 @@ async def test_a_process_that_was_overtaken_writes_nothing_more(house: House) ->
     assert len(house.cloud.billed()) == 1
     assert house.leaks() == []
     second.close()
+
+
+async def test_a_machine_whose_name_the_cloud_lost_is_still_ours(house: House) -> None:
+    fleet = house.open()
+    await house.launch(fleet)
+    [machine] = house.cloud.machines
+    machine.owner = machine.attempt = machine.name = None
+    report = await fleet.sweep(fix=True, owner=None)
+    assert [one.name for one in report.ours] == ["train-1"]
+    assert report.orphans == report.foreign == ()
+    await fleet.terminate("train-1")
+    assert house.cloud.billed() == []

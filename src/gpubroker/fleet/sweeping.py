@@ -31,6 +31,17 @@ class _Findings:
         self.errors: dict[str, str] = {}
 
 
+class _Records:
+    """What the store knows of one account."""
+
+    def __init__(self, ctx: Context, provider: str, account: str) -> None:
+        self.attempts = {row.id: row for row in ctx.store.attempts_of_provider(provider, account)}
+        self.by_place = {
+            (row.scope, row.ref_id): row for row in self.attempts.values() if row.status == "made"
+        }
+        self.launches = {row.id: row for row in ctx.store.launches()}
+
+
 async def sweep(
     ctx: Context, view: View, *, fix: bool = False, owner: str | None = None
 ) -> SweepReport:
@@ -75,18 +86,17 @@ async def _look(
         findings.errors[f"{name}/{account}"] = str(error)
         return
     # Read after the lists were fetched: a machine made meanwhile has its attempt here.
-    attempts = {row.id: row for row in ctx.store.attempts_of_provider(name, account)}
-    launches = {row.id: row for row in ctx.store.launches()}
+    records = _Records(ctx, name, account)
     for listing in listings:
         for instance in listing.instances:
-            _sort(ctx, findings, instance, attempts, launches, owner)
+            _sort(ctx, findings, instance, records, owner)
     if not all(one.complete and one.account_uid == uid for one in listings):
         findings.errors[f"{name}/{account}"] = (
             "the list is not complete: nothing was concluded from what it lacks"
         )
         return
-    for attempt in attempts.values():
-        if attempt.launch_id in launches and await _is_ghost(ctx, provider, attempt, listings):
+    for attempt in records.by_place.values():
+        if await _is_ghost(ctx, provider, attempt, listings):
             findings.ghosts.append(attempt)
 
 
@@ -94,11 +104,14 @@ def _sort(
     ctx: Context,
     findings: _Findings,
     instance: Instance,
-    attempts: dict[str, AttemptRow],
-    launches: dict[str, LaunchRow],
+    records: _Records,
     owner: str | None,
 ) -> None:
     if instance.state is State.TERMINATED:
+        return
+    # By its id first: a cloud may have lost or ignored the carrier.
+    if known := records.by_place.get((instance.ref.scope, instance.ref.id)):
+        findings.ours.append(records.launches[known.launch_id])
         return
     if instance.owner != ctx.store.owner:
         if owner is not None and instance.owner == owner:
@@ -107,13 +120,11 @@ def _sort(
             whose = f"made by gpubroker owner {instance.owner}" if instance.owner else ""
             findings.foreign.append(_stray(ctx, instance, whose or "not made by gpubroker"))
         return
-    attempt = attempts.get(instance.attempt or "")
+    attempt = records.attempts.get(instance.attempt or "")
     if attempt is None:
         why = "carries this store's owner, and the store has no such attempt"
-    elif attempt.status in {"intent", "sending", "unknown"} or (
-        attempt.status == "made" and attempt.ref_id == instance.ref.id
-    ):
-        findings.ours.append(launches[attempt.launch_id])
+    elif attempt.status in {"intent", "sending", "unknown"}:
+        findings.ours.append(records.launches[attempt.launch_id])
         return
     elif attempt.status == "made":
         why = "a second machine of one attempt"
@@ -125,7 +136,7 @@ def _sort(
 async def _is_ghost(
     ctx: Context, provider: Provider, attempt: AttemptRow, listings: list[Listing]
 ) -> bool:
-    if attempt.status != "made" or any(
+    if any(
         one.ref.id == attempt.ref_id and one.state is not State.TERMINATED
         for listing in listings
         for one in listing.instances
