@@ -13,6 +13,7 @@ from gpubroker.realm import Realm
 if TYPE_CHECKING:
     from gpubroker.providers.accounts import Account
     from gpubroker.providers.base import Provider
+    from gpubroker.providers.exchange import Observer
     from gpubroker.providers.registry import Connected
     from gpubroker.store.store import Store
 
@@ -35,10 +36,13 @@ class Accounts:
         environ: Mapping[str, str],
         store: Callable[[], Store],
         trace: Callable[[str], None] | None = None,
+        observers: tuple[Observer, ...] = (),
     ) -> None:
+        """`trace` gets lines about every exchange, `observers` the exchanges themselves."""
         self._realm = realm
         self._store = store
         self._trace = trace
+        self._observers = observers
         self._connected: dict[tuple[str, str], Connected] = {}
         self._found = self._find(environ)
 
@@ -115,7 +119,9 @@ class Accounts:
             from gpubroker.providers.exchange import trace_lines
             from gpubroker.providers.registry import Hooks, connect
 
-            observers = (trace_lines(self._trace),) if self._trace else ()
+            observers = self._observers
+            if self._trace:
+                observers = (*observers, trace_lines(self._trace))
             self._connected[identity] = connect(
                 account,
                 clock=self._realm.clock,

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from gpubroker.model.machine import Machine
     from gpubroker.model.offer import Offer
     from gpubroker.model.reports import Check, ProviderInfo
+    from gpubroker.providers.exchange import Exchange
     from gpubroker.realm import Realm
     from gpubroker.store.store import Store
 
@@ -400,9 +401,17 @@ class Broker:
 
     async def doctor(self) -> tuple[Check, ...]:
         """Look at the store, the tools and every configured account."""
+        from gpubroker.accounts import Accounts
         from gpubroker.doctor import examine
 
-        return await examine(self._store(), self._accounts())
+        seen: list[Exchange] = []
+        accounts = Accounts(
+            self._world, self._environ, self._store, self._trace_http, (seen.append,)
+        )
+        try:
+            return await examine(self._store(), accounts, self._world.clock, seen)
+        finally:
+            await accounts.aclose()
 
     # SSH
 

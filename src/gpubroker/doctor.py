@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 from gpubroker.catalog.clouds import cloud
@@ -12,9 +14,11 @@ from gpubroker.model.reports import Check
 from gpubroker.providers.base import HasBalance
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     from gpubroker.accounts import Accounts
+    from gpubroker.model.clock import Clock
+    from gpubroker.providers.exchange import Exchange
     from gpubroker.store.store import Store
 
 TOOLS = {
@@ -22,10 +26,16 @@ TOOLS = {
     "rsync": "install rsync to copy folders; scp works without it",
 }
 HERE = "this computer"
+MOST_SKEW_S = 30.0
 
 
-async def examine(store: Store, accounts: Accounts) -> tuple[Check, ...]:
-    """Every check, those of this computer first. A failing one stops none of the others."""
+async def examine(
+    store: Store, accounts: Accounts, clock: Clock, seen: list[Exchange]
+) -> tuple[Check, ...]:
+    """Every check, those of this computer first. A failing one stops none of the others.
+
+    `seen` grows by every exchange with a provider: its Date tells the clocks apart.
+    """
     checks = [
         Check(
             provider=HERE,
@@ -48,7 +58,29 @@ async def examine(store: Store, accounts: Accounts) -> tuple[Check, ...]:
         )
     for name, alias in configured:
         checks += [check async for check in _account(accounts, name, alias)]
+        checks += _clock(name, seen, clock.now())
+        seen.clear()
     return tuple(checks)
+
+
+def _clock(name: str, seen: list[Exchange], now: datetime) -> Iterator[Check]:
+    """How far this computer's clock is from the provider's, by its last answer."""
+    told = [exchange.headers["date"] for exchange in seen if exchange.headers.get("date")]
+    if not told:
+        return
+    try:
+        skew_s = (parsedate_to_datetime(told[-1]) - now).total_seconds()
+    except ValueError:
+        yield Check(provider=name, what="clock", ok=None, detail="its Date is no time")
+        return
+    right = abs(skew_s) <= MOST_SKEW_S
+    yield Check(
+        provider=name,
+        what="clock",
+        ok=right,
+        detail=f"{skew_s:+.0f} s from this computer's",
+        fix="" if right else "set this computer's clock: expiry and cost are counted by it",
+    )
 
 
 def _tool(tool: str, advice: str) -> Check:

@@ -346,3 +346,16 @@ def test_no_key_token_or_secret_value_stands_in_output_logs_or_plain_files(perso
         assert not any(secret in text for text in told), "told"
         holders = [path for path, content in kept.items() if secret.encode() in content]
         assert all(path.parent.name.startswith("sandbox-") for path in holders), holders
+
+
+def test_the_doctor_tells_key_account_balance_and_clock(person: Person) -> None:
+    person.control("/_sandbox/clock", {"advance_s": 86400})
+    checks = person.json("doctor")["checks"]
+    of_vast = {one["what"]: one["ok"] for one in checks if one["provider"] == "vast_ai"}
+    assert of_vast == {"key": True, "account": True, "balance": True, "clock": True}
+    fault = {"provider": "vast_ai", "operation": "*", "kind": "bad_credentials"}
+    person.control("/_sandbox/faults", fault)
+    checks = person.json("doctor", code=1)["checks"]
+    [account] = [one for one in checks if one["what"] == "account"]
+    assert account["ok"] is False
+    assert "make a new key" in account["fix"]
