@@ -90,9 +90,9 @@ async def test_failover_goes_by_the_cause(
         assert machine.state is State.RUNNING
         assert len(house.cloud.billed()) == 1
     else:
-        with pytest.raises(NothingToBeHad) as caught:
+        alike = refusal in {AuthFailed, OutOfFunds, QuotaExceeded}
+        with pytest.raises(refusal if alike else NothingToBeHad, match="scripted"):
             await house.launch(fleet)
-        assert caught.value.tries[0].error_code == refusal.word
         assert house.cloud.billed() == []
     assert house.cloud.count("create") == creates
 

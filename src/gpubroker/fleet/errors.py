@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from gpubroker.model.errors import BrokerError, NotFound, PolicyRefused, Refused
+from collections.abc import Mapping
+
+from gpubroker.model.errors import (
+    AuthFailed,
+    BrokerError,
+    NotFound,
+    OutOfFunds,
+    PolicyRefused,
+    QuotaExceeded,
+    Refused,
+)
 from gpubroker.model.machine import Try
 
 
@@ -19,6 +29,20 @@ class NothingToBeHad(BrokerError):
             f"no machine could be had: {len(tries)} offer{'s' * (len(tries) != 1)} tried in "
             f"{clouds} cloud{'s' * (clouds != 1)}. Nothing is left behind.{listed}"
         )
+
+
+_ALIKE: Mapping[str, type[Refused]] = {
+    kind.word: kind for kind in (AuthFailed, OutOfFunds, QuotaExceeded)
+}
+
+
+def why_none(tries: tuple[Try, ...]) -> BrokerError:
+    """One cause of all refusals is said as what it is, anything else as no capacity."""
+    words = {one.error_code for one in tries}
+    kind = _ALIKE.get(next(iter(words))) if len(words) == 1 else None
+    if kind is None:
+        return NothingToBeHad(tries)
+    return kind(f"{tries[-1].reason}. Nothing was rented.", provider=tries[-1].provider)
 
 
 class UnknownName(NotFound):

@@ -13,7 +13,7 @@ import msgspec
 from gpubroker.catalog.clouds import parse_offer_id
 from gpubroker.fleet import ending, launching, watching
 from gpubroker.fleet.context import Context, Work, encoded, identity_of, offer_of, ref_of
-from gpubroker.fleet.errors import NothingToBeHad, StillThere, UnknownName
+from gpubroker.fleet.errors import StillThere, UnknownName, why_none
 from gpubroker.fleet.requests import LaunchRequest, Plan, PlannedOffer, SweepReport
 from gpubroker.fleet.sweeping import sweep
 from gpubroker.fleet.view import machine_of, tries_of
@@ -60,13 +60,14 @@ class Fleet:
     ) -> Machine:
         """Commit the intent, then drive it until a machine is ready (`wait`) or accepted.
 
-        Raises NothingToBeHad once every planned offer was tried; nothing is left behind then.
+        Raises NothingToBeHad once every planned offer was tried, or what refused them all alike:
+        AuthFailed, OutOfFunds, QuotaExceeded. Nothing is left behind then.
         """
         launch_id = self._commit(request, plan, spec, name)
         goal = _ready if wait else _accepted
         work = await self._drive(launch_id, goal)
         if work.launch.error_code == "no_capacity":
-            raise NothingToBeHad(tries_of(work.attempts))
+            raise why_none(tries_of(work.attempts))
         return self._machine(work.launch)
 
     def _commit(self, request: LaunchRequest, plan: Plan, spec: LaunchSpec, name: str) -> str:
