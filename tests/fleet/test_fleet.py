@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from gpubroker.fleet.context import Probed
-from gpubroker.fleet.errors import AccountChanged, NothingToBeHad, UnknownName
+from gpubroker.fleet.errors import AccountChanged, NothingToBeHad, StillThere, UnknownName
 from gpubroker.fleet.requests import LaunchRequest
 from gpubroker.model.errors import (
     AuthFailed,
+    BrokerError,
     Invalid,
     NoCapacity,
     OutOfFunds,
@@ -21,6 +22,7 @@ from gpubroker.model.errors import (
     QuotaExceeded,
     RateLimited,
     Refused,
+    Unavailable,
     Unsupported,
 )
 from gpubroker.model.instance import Endpoint
@@ -29,6 +31,7 @@ from gpubroker.model.offer import Offer
 from gpubroker.model.query import Query
 from gpubroker.model.terms import Carrier, State
 from gpubroker.store.errors import LeaseLost
+from gpubroker.testing.fake_cloud import Crashed
 
 House = Any
 
@@ -468,3 +471,63 @@ async def test_a_machine_whose_name_the_cloud_lost_is_still_ours(house: House) -
     assert report.orphans == report.foreign == ()
     await fleet.terminate("train-1")
     assert house.cloud.billed() == []
+
+
+async def test_a_delete_that_has_no_effect_is_alerted_once_however_often_it_is_sent(
+    house: House,
+) -> None:
+    fleet = house.open()
+    await house.launch(fleet)
+    house.cloud.script("terminate", "ignored", times=None)
+    with pytest.raises(StillThere):
+        await fleet.terminate("train-1")
+    [row] = house.store.launches()
+    kinds = [event.kind for event in house.store.events(row.id)]
+    assert kinds.count("delete_overdue") == 1
+    assert kinds.count("terminate_accepted") > 10
+    house.cloud.heal()
+    await fleet.terminate("train-1")
+    assert house.cloud.billed() == []
+
+
+@pytest.mark.parametrize("carrier", [Carrier.TOKEN, Carrier.UNIQUE_NAME])
+@pytest.mark.parametrize("again", [NoCapacity, Unavailable])
+async def test_what_becomes_of_sending_again_proves_nothing_of_the_first_request(
+    make_house: Callable[..., House], carrier: Carrier, again: type[BrokerError]
+) -> None:
+    house = make_house(carrier=carrier, create_deadline_s=60.0, list_lag_s=10.0)
+    house.cloud.script("create", "unknown_late")
+    house.cloud.script("create", "error", error=again)
+    machine = await house.launch(house.open())
+    assert [one.outcome for one in machine.tries] == ["created"]
+    assert len(house.cloud.billed()) == 1
+    assert house.leaks() == []
+
+
+@pytest.mark.parametrize("carrier", [Carrier.TOKEN, Carrier.UNIQUE_NAME])
+async def test_killed_while_sending_again_and_then_ended_the_first_machine_is_found(
+    make_house: Callable[..., House], carrier: Carrier
+) -> None:
+    house = make_house(carrier=carrier, create_deadline_s=60.0, list_lag_s=10.0)
+    house.cloud.script("create", "unknown_late")
+    house.cloud.script("create", "crash_before")
+    with pytest.raises(Crashed):
+        await house.launch(house.open())
+    fleet = house.open()
+    await fleet.terminate("train-1")
+    house.cloud.clock.advance(600)
+    assert len(house.cloud.machines) == 1
+    assert house.cloud.billed() == []
+
+
+async def test_delayed_sends_do_not_count_as_lists_that_lack_the_machine(
+    make_house: Callable[..., House],
+) -> None:
+    house = make_house(carrier=Carrier.NAME)
+    house.cloud.script("create", "unavailable", times=2)
+    house.cloud.script("create", "unknown_before")
+    house.cloud.sell_out("4090-south")
+    house.cloud.sell_out("4090-north")
+    with pytest.raises(NothingToBeHad):
+        await house.launch(house.open())
+    assert house.cloud.count("list") == 2

@@ -125,7 +125,10 @@ async def _ask(ctx: Context, work: Work, attempt: AttemptRow, provider: Provider
         await provider.terminate(ref_of(attempt))
     ctx.boundary("terminate sent")
     with work.writing() as write:
-        write.attempt(attempt.id, end_asked_at=ctx.at(), phase="ending", phase_since=ctx.at())
+        write.attempt(attempt.id, end_asked_at=ctx.at())
+        if attempt.phase != "ending":
+            # Asking again does not start the wait anew: it is what the alert counts.
+            write.attempt(attempt.id, phase="ending", phase_since=ctx.at())
         write.event("terminate_accepted", attempt.id, provider=attempt.provider)
     ctx.boundary("terminate recorded")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import msgspec
 
@@ -142,7 +143,7 @@ async def _create(
     if work.lease.left_s() <= capabilities.create_deadline_s + TURN_S:
         # Paused or suspended since: another process may look for this attempt already.
         with work.writing() as write:
-            write.attempt(attempt.id, status="intent", sent_at=None, absent_after=None)
+            write.attempt(attempt.id, **_as_before(attempt))
         return 0.0
     try:
         ref = await provider.create(spec, offer, identity_of(ctx, attempt), have)
@@ -155,7 +156,7 @@ async def _create(
     except (OutcomeUnknown, Trouble) as trouble:
         ctx.boundary("create unknown")
         _unknown(ctx, work, attempt, provider, str(trouble))
-        return 0.0
+        return 0.0 if attempt.sent_at is None else AGAIN_S
     except asyncio.CancelledError:
         _unknown(ctx, work, attempt, provider, "interrupted while it was being created")
         raise
@@ -186,12 +187,18 @@ async def _look_up(ctx: Context, work: Work, attempt: AttemptRow) -> float:
         _adopt(ctx, work, attempt, found, provider)
         ctx.boundary("adopted")
         return 0.0
-    if work.launch.wanted == "running" and provider.capabilities.carriers[0] in RESENDABLE:
-        # The same token or name again: the cloud answers with the machine, or makes it now.
-        with work.writing() as write:
-            write.attempt(attempt.id, status="intent")
-        return 0.0
+    resendable = provider.capabilities.carriers[0] in RESENDABLE and attempt.outcome != "refused"
+    if work.launch.wanted == "running" and resendable:
+        with contextlib.suppress(NoSecretKey):
+            return await _send_again(ctx, work, attempt, provider)
     return await _prove_absent(ctx, work, attempt, provider)
+
+
+async def _send_again(ctx: Context, work: Work, attempt: AttemptRow, provider: Provider) -> float:
+    """The same token or name again: the cloud answers with the machine, or makes it now."""
+    offer, spec = offer_of(attempt), spec_of(ctx, work.launch)
+    have = await _ensure_needs(ctx, work, attempt, provider, spec, offer)
+    return await _create(ctx, work, attempt, provider, spec, offer, have)
 
 
 async def _prove_absent(ctx: Context, work: Work, attempt: AttemptRow, provider: Provider) -> float:
@@ -273,6 +280,7 @@ def _unknown(
             attempt.id,
             status="unknown",
             absent_after=ctx.at() + settled_s,
+            misses=0,
             reason=reason,
             error_code=OutcomeUnknown.word,
         )
@@ -284,20 +292,51 @@ def _not_sent(
     ctx: Context, work: Work, attempt: AttemptRow, offer: Offer, trouble: Exception
 ) -> float:
     """Surely nothing was made; the same attempt may be sent again."""
+    if attempt.sent_at is not None:
+        # This request was not sent; an earlier one was, and its outcome is still not known.
+        with work.writing() as write:
+            write.attempt(attempt.id, **_as_before(attempt))
+        return _pause_s(trouble)
     tries = attempt.misses + 1
     if tries >= TROUBLE_TRIES or isinstance(trouble, NoSecretKey):
         return _refused(ctx, work, attempt, offer, trouble)
     with work.writing() as write:
         write.attempt(attempt.id, status="intent", misses=tries, sent_at=None, absent_after=None)
         write.event("attempt_delayed", attempt.id, reason=str(trouble))
+    return _pause_s(trouble)
+
+
+def _pause_s(trouble: Exception) -> float:
     pause = trouble.retry_after_s if isinstance(trouble, Trouble) else None
     return TROUBLE_PAUSE_S if pause is None else pause
+
+
+def _as_before(attempt: AttemptRow) -> dict[str, object]:
+    """What `sending` wrote over, put back."""
+    status = "intent" if attempt.sent_at is None else "unknown"
+    return {
+        "status": status,
+        "sent_at": attempt.sent_at,
+        "absent_after": attempt.absent_after,
+    }
 
 
 def _refused(
     ctx: Context, work: Work, attempt: AttemptRow, offer: Offer, refusal: Exception
 ) -> float:
     word = getattr(refusal, "word", "refused")
+    if attempt.sent_at is not None:
+        # An earlier request of this attempt may still take effect: not sent again, looked for.
+        with work.writing() as write:
+            write.attempt(
+                attempt.id,
+                **_as_before(attempt),
+                outcome="refused",
+                reason=str(refusal),
+                error_code=word,
+            )
+            write.event("attempt_unknown", attempt.id, reason=str(refusal))
+        return 0.0
     with work.writing() as write:
         write.attempt(
             attempt.id,
