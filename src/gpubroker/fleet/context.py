@@ -94,6 +94,10 @@ class Work:
         self.launch: LaunchRow = self._ctx.store.launch(self.lease.launch_id)
         self.attempts: list[AttemptRow] = self._ctx.store.attempts(self.lease.launch_id)
 
+    def fresh(self, attempt: AttemptRow) -> AttemptRow:
+        """The same attempt as it was last written."""
+        return next(one for one in self.attempts if one.id == attempt.id)
+
     def renew(self) -> None:
         """A full lease again; raises LeaseHeld where another process took over."""
         self.lease = self._ctx.store.acquire(self.lease.launch_id)

@@ -285,7 +285,7 @@ def _unknown(
             error_code=OutcomeUnknown.word,
         )
         write.event("attempt_unknown", attempt.id, reason=reason)
-    return next(one for one in work.attempts if one.id == attempt.id)
+    return work.fresh(attempt)
 
 
 def _not_sent(

@@ -33,7 +33,7 @@ async def watch(ctx: Context, work: Work, attempt: AttemptRow) -> float:
     except BrokerError as trouble:
         return _look_failed(ctx, work, attempt, trouble)
     ctx.boundary("observed")
-    attempt = _fresh(work, attempt)
+    attempt = work.fresh(attempt)
     if dearer := _dearer(work, attempt, instance):
         doom(ctx, work, attempt, dearer)
     elif instance.state in NOT_COMING:
@@ -111,7 +111,7 @@ async def _get_ready(
         return 0.0
     except BrokerError as trouble:
         return _look_failed(ctx, work, attempt, trouble)
-    attempt = _fresh(work, attempt)
+    attempt = work.fresh(attempt)
     detail = ""
     if provider.capabilities.ssh != "none" and ctx.probe is not None:
         if instance.ssh is None:
@@ -149,7 +149,7 @@ def _look_failed(ctx: Context, work: Work, attempt: AttemptRow, trouble: BrokerE
     with work.writing() as write:
         write.attempt(attempt.id, look_failed=str(trouble))
     work.tell("waiting", what=f"{attempt.provider}: {trouble}", seconds=None)
-    _enforce_deadline(ctx, work, _fresh(work, attempt))
+    _enforce_deadline(ctx, work, work.fresh(attempt))
     return max(LOOK_S, getattr(trouble, "retry_after_s", None) or 0.0)
 
 
@@ -193,7 +193,3 @@ def _state_before(attempt: AttemptRow) -> State | None:
     if attempt.instance is None:
         return None
     return msgspec.json.decode(attempt.instance, type=Instance).state
-
-
-def _fresh(work: Work, attempt: AttemptRow) -> AttemptRow:
-    return next(one for one in work.attempts if one.id == attempt.id)

@@ -143,12 +143,3 @@ class Book:
         """Every offer of every provider."""
         segments = self._segments
         return tuple(offer for entry in segments.values() for offer in entry.offers)
-
-    def unknown_names(self) -> frozenset[str]:
-        """Raw names of GPUs that the catalog does not know: searchable as they stand."""
-        return frozenset(
-            offer.gpu.raw
-            for entry in self._segments.values()
-            for offer in entry.offers
-            if offer.gpu.name is None
-        )

@@ -28,10 +28,6 @@ class SandboxClock:
         """Sandbox time in epoch seconds."""
         return self._sandbox_then + (self._wall() - self._wall_then) * self.speed
 
-    def now_utc(self) -> datetime:
-        """Sandbox time, aware UTC."""
-        return datetime.fromtimestamp(self.now(), UTC)
-
     @property
     def offset_s(self) -> float:
         """How far sandbox time is ahead of wall time."""
