@@ -12,7 +12,8 @@ PINS=requirements/dev.txt
 STAMP=.venv/.set-up-for
 
 # Commands that the tests and the demo run, and the Debian package of each.
-TOOLS="ssh:openssh-client ssh-keygen:openssh-client rsync:rsync curl:curl strace:strace"
+TOOLS="ssh:openssh-client ssh-keygen:openssh-client rsync:rsync curl:curl"
+LINUX_TOOLS="strace:strace pg_ctlcluster:postgresql"
 
 say() { printf '%s\n' "$*" >&2; }
 fail() { say "error: $*"; exit 1; }
@@ -38,11 +39,10 @@ apt_install() {
     DEBIAN_FRONTEND=noninteractive retried apt-get -q install -y --no-install-recommends "$@" >&2
 }
 
-# A tool that only macOS lacks by design is not named there: strace is a Linux program.
 missing_packages() {
-    local pair missing=""
-    for pair in $TOOLS; do
-        [ "${pair%%:*}" = strace ] && [ "$(uname -s)" != Linux ] && continue
+    local pair missing="" tools=$TOOLS
+    [ "$(uname -s)" = Linux ] && tools="$TOOLS $LINUX_TOOLS"
+    for pair in $tools; do
         have "${pair%%:*}" && continue
         case " $missing " in *" ${pair#*:} "*) ;; *) missing="$missing ${pair#*:}" ;; esac
     done

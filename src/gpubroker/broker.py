@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 
 from msgspec import structs
 
-from gpubroker.model.errors import Invalid, Unsupported, WrongState
+from gpubroker.model.errors import Invalid, WrongState
 from gpubroker.model.home import Home
 from gpubroker.model.query import Query, SortKey
 from gpubroker.model.terms import Market
@@ -74,11 +74,6 @@ class Broker:
 
         if sandbox:
             return realm.sandbox(sandbox)
-        if self._environ.get("DATABASE_URL"):
-            raise Unsupported(
-                "DATABASE_URL is set, and PostgreSQL comes later: state is kept in GPUBROKER_HOME. "
-                "Nothing was done. Unset DATABASE_URL, or use --sandbox."
-            )
         return realm.live()
 
     async def __aenter__(self) -> Self:
@@ -115,11 +110,16 @@ class Broker:
 
     def _store(self) -> Store:
         if self._opened_store is None:
-            from gpubroker.store.store import Store
+            from gpubroker.store.opened import open_store
 
             _, _, sandbox_id = self.realm.partition(":")
-            path = self._home.sandbox_store(sandbox_id) if sandbox_id else self._home.live_store
-            self._opened_store = Store(path, self.realm)
+            # A sandbox's state is its own: whatever DATABASE_URL names is not touched by it.
+            place = (
+                self._home.sandbox_store(sandbox_id)
+                if sandbox_id
+                else self._environ.get("DATABASE_URL") or self._home.live_store
+            )
+            self._opened_store = open_store(place, self.realm)
         return self._opened_store
 
     def _accounts(self) -> Accounts:

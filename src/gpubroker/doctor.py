@@ -41,7 +41,7 @@ async def examine(
             provider=HERE,
             what="store",
             ok=True,
-            detail=f"{store.path} ({store.realm}, owner {store.owner})",
+            detail=f"{store.where} ({store.realm}, owner {store.owner})",
         )
     ]
     checks += [_tool(tool, advice) for tool, advice in TOOLS.items()]

@@ -15,6 +15,7 @@ from gpubroker.model.launch import LaunchSpec
 from gpubroker.model.machine import Machine
 from gpubroker.providers.base import Provider
 from gpubroker.store.seal import Seal
+from gpubroker.store.opened import open_store
 from gpubroker.store.store import Store
 from gpubroker.testing.fake_cloud import FakeCloud, FakeProvider, Switches
 
@@ -53,7 +54,7 @@ class House:
 
     def another_store(self) -> Store:
         """The same state, opened by one more process."""
-        return Store(self._folder / "state.db", "live")
+        return open_store(self._folder / "state.db", "live")
 
     def fleet_on(self, store: Store) -> Fleet:
         """Of the process that opened this store."""

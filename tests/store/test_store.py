@@ -1,4 +1,4 @@
-"""The journal: leases with fencing, realms, migrations, sealed secrets."""
+"""The journal, on SQLite and on PostgreSQL: leases with fencing, realms, migrations, secrets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gpubroker.store import sqlite
+from gpubroker.store import schema, sqlite
 from gpubroker.store.errors import (
     LeaseHeld,
     LeaseLost,
@@ -19,6 +19,7 @@ from gpubroker.store.errors import (
     StoreError,
     WrongRealm,
 )
+from gpubroker.store.opened import open_store
 from gpubroker.store.processes import parse_holder
 from gpubroker.store.seal import Seal
 from gpubroker.store.store import Store
@@ -54,36 +55,44 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "state.db"
 
 
-def opened(path: Path, realm: str = "live") -> Store:
-    return Store(path, realm)
+@pytest.fixture(params=["sqlite", "postgres"])
+def place(request: pytest.FixtureRequest) -> Path | str:
+    """Where a store is kept, on each database."""
+    found: Path | str = request.getfixturevalue({"sqlite": "path"}.get(request.param, "postgres"))
+    return found
+
+
+def opened(place: Path | str, realm: str = "live") -> Store:
+    return open_store(place, realm)
 
 
 def test_the_file_is_private_and_in_wal_with_full_sync(path: Path) -> None:
     store = opened(path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert store._db.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
-    assert store._db.execute("PRAGMA synchronous").fetchone()[0] == 2
+    (mode,) = store._db.execute("PRAGMA journal_mode")
+    (sync,) = store._db.execute("PRAGMA synchronous")
+    assert (mode["journal_mode"], sync["synchronous"]) == ("wal", 2)
     store.close()
 
 
 def test_the_schema_version_is_that_of_the_newest_migration() -> None:
-    assert sqlite.migrations()[-1][0] == sqlite.SCHEMA_VERSION
+    assert schema.migrations()[-1][0] == schema.SCHEMA_VERSION
 
 
-def test_an_owner_is_made_once_per_store(path: Path) -> None:
-    first = opened(path)
+def test_an_owner_is_made_once_per_store(place: Path | str) -> None:
+    first = opened(place)
     owner = first.owner
     first.close()
-    again = opened(path)
+    again = opened(place)
     assert again.owner == owner
     again.close()
 
 
-def test_another_realm_is_refused_and_nothing_changes(path: Path) -> None:
-    opened(path).close()
+def test_another_realm_is_refused_and_nothing_changes(place: Path | str) -> None:
+    opened(place).close()
     with pytest.raises(WrongRealm, match="belongs to the realm live"):
-        opened(path, "sandbox:abcdefgh")
-    opened(path).close()
+        opened(place, "sandbox:abcdefgh")
+    opened(place).close()
 
 
 def test_a_newer_store_is_refused_by_name(path: Path) -> None:
@@ -101,8 +110,8 @@ def test_a_file_that_is_no_database_is_refused_with_the_way_out(path: Path) -> N
         opened(path)
 
 
-def test_one_living_store_holds_a_lease_and_a_closed_one_does_not(path: Path) -> None:
-    one, two = opened(path), opened(path)
+def test_one_living_store_holds_a_lease_and_a_closed_one_does_not(place: Path | str) -> None:
+    one, two = opened(place), opened(place)
     one.add_launch(LAUNCH, ATTEMPT, 1000.0)
     with pytest.raises(LeaseHeld, match="train-1"):
         two.acquire("l-1")
@@ -112,9 +121,9 @@ def test_one_living_store_holds_a_lease_and_a_closed_one_does_not(path: Path) ->
 
 
 def test_a_process_that_does_not_exist_is_surely_dead_and_a_foreign_host_is_not(
-    path: Path,
+    place: Path | str,
 ) -> None:
-    store = opened(path)
+    store = opened(place)
     me = parse_holder(str(store._holder))
     assert not me.surely_dead()
     assert parse_holder(f"{me.host}/{me.boot}/{me.pid}/1/{me.serial}").surely_dead()
@@ -123,13 +132,13 @@ def test_a_process_that_does_not_exist_is_surely_dead_and_a_foreign_host_is_not(
     store.close()
 
 
-def test_a_write_behind_a_newer_fence_changes_nothing(path: Path) -> None:
-    one = opened(path)
+def test_a_write_behind_a_newer_fence_changes_nothing(place: Path | str) -> None:
+    one = opened(place)
     stale = one.add_launch(LAUNCH, ATTEMPT, 1000.0)
     one.close()
-    two = opened(path)
+    two = opened(place)
     two.acquire("l-1")
-    third = opened(path)
+    third = opened(place)
     with pytest.raises(LeaseLost), third.fenced(stale, 1001.0) as write:
         write.launch(image="changed")
     assert two.launch("l-1").image is None
@@ -137,8 +146,8 @@ def test_a_write_behind_a_newer_fence_changes_nothing(path: Path) -> None:
     third.close()
 
 
-def test_a_transaction_that_fails_leaves_no_half(path: Path) -> None:
-    store = opened(path)
+def test_a_transaction_that_fails_leaves_no_half(place: Path | str) -> None:
+    store = opened(place)
     lease = store.add_launch(LAUNCH, ATTEMPT, 1000.0)
     with pytest.raises(ZeroDivisionError), store.fenced(lease, 1001.0) as write:
         write.launch(image="changed")
@@ -147,8 +156,8 @@ def test_a_transaction_that_fails_leaves_no_half(path: Path) -> None:
     store.close()
 
 
-def test_a_name_is_taken_until_its_machine_has_ended(path: Path) -> None:
-    store = opened(path)
+def test_a_name_is_taken_until_its_machine_has_ended(place: Path | str) -> None:
+    store = opened(place)
     lease = store.add_launch(LAUNCH, ATTEMPT, 1000.0)
     twin = {**LAUNCH, "id": "l-2"}
     with pytest.raises(NameTaken, match="train-1"):
@@ -161,8 +170,8 @@ def test_a_name_is_taken_until_its_machine_has_ended(path: Path) -> None:
     store.close()
 
 
-def test_gone_is_final(path: Path) -> None:
-    store = opened(path)
+def test_gone_is_final(place: Path | str) -> None:
+    store = opened(place)
     store.add_launch(LAUNCH, ATTEMPT, 1000.0)
     store.want("l-1", "gone", 1001.0, "asked")
     store.want("l-1", "running", 1002.0, "asked")
@@ -184,9 +193,9 @@ def test_gone_is_final(path: Path) -> None:
     ],
 )
 def test_due_is_what_expired_is_undecided_or_owed_an_end(
-    path: Path, changes: dict[str, Any], at: float, due: bool
+    place: Path | str, changes: dict[str, Any], at: float, due: bool
 ) -> None:
-    store = opened(path)
+    store = opened(place)
     lease = store.add_launch(LAUNCH, ATTEMPT, 1000.0)
     with store.fenced(lease, 1001.0) as write:
         write.attempt("a" * 16, **changes)
@@ -194,8 +203,10 @@ def test_due_is_what_expired_is_undecided_or_owed_an_end(
     store.close()
 
 
-def test_the_meter_closes_a_stretch_when_the_rate_changes_and_never_goes_back(path: Path) -> None:
-    store = opened(path)
+def test_the_meter_closes_a_stretch_when_the_rate_changes_and_never_goes_back(
+    place: Path | str,
+) -> None:
+    store = opened(place)
     lease = store.add_launch(LAUNCH, ATTEMPT, 1000.0)
     steps = [(400, 1000.0), (400, 1010.0), (20, 1020.0), (None, 1015.0)]
     for rate, at in steps:
@@ -206,8 +217,8 @@ def test_the_meter_closes_a_stretch_when_the_rate_changes_and_never_goes_back(pa
     store.close()
 
 
-def test_a_bucket_is_shared_by_two_stores_and_honours_burst_and_penalty(path: Path) -> None:
-    one, two = opened(path), opened(path)
+def test_a_bucket_is_shared_by_two_stores_and_honours_burst_and_penalty(place: Path | str) -> None:
+    one, two = opened(place), opened(place)
     assert one.reserve("b", 2.0, 2, 100.0) == 0.0
     assert two.reserve("b", 2.0, 2, 100.0) == 0.0
     assert one.reserve("b", 2.0, 2, 100.0) == 2.0

@@ -1,31 +1,63 @@
-"""The embedded database: opening, realms, migrations, transactions."""
+"""The embedded database: opening, migrations, transactions."""
 
 from __future__ import annotations
 
 import os
 import sqlite3
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, cast
 
-from gpubroker.store.errors import NewerStore, StoreBusy, StoreError, WrongRealm
+from gpubroker.store.database import Database, Rows
+from gpubroker.store.errors import NewerStore, StoreBusy, StoreError
+from gpubroker.store.schema import SCHEMA_VERSION, migrations, statements
 
 BUSY_TIMEOUT_S = 10.0
 _NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs"})
 
 
-def migrations() -> list[tuple[int, str]]:
-    """(version, SQL) of every migration, in order."""
-    from importlib import resources
+class SqliteDatabase:
+    """One SQLite file."""
 
-    folder = resources.files("gpubroker.store") / "migrations"
-    names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
-    return [(int(name[:4]), (folder / name).read_text()) for name in names]
+    locking = ""
+    """A transaction holds the write lock from its beginning."""
+    duplicate: type[Exception] = sqlite3.IntegrityError
 
+    def __init__(self, path: Path) -> None:
+        self.where = str(path)
+        self._db = connect(path)
 
-SCHEMA_VERSION = 1
-"""The newest migration; a test compares."""
+    def execute(self, sql: str, values: Sequence[Any] = ()) -> Rows:
+        """Runs one statement."""
+        return cast("Rows", self._db.execute(sql, values))
+
+    @contextmanager
+    def transaction(self) -> Iterator[Database]:
+        """BEGIN IMMEDIATE … COMMIT."""
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            raise translated(error, self.where) from error
+        try:
+            yield self
+            self._db.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            _rollback(self._db)
+            raise translated(error, self.where) from error
+        except BaseException:
+            _rollback(self._db)
+            raise
+
+    def now(self) -> float:
+        """All processes on the file are on this computer."""
+        return time.time()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._db.close()
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -91,7 +123,7 @@ def _migrate(db: sqlite3.Connection, path: Path) -> None:
 
             shutil.copy2(path, path.with_name(f"{path.name}.before-{pending[-1][0]:04d}"))
         for number, sql in pending:
-            for statement in _statements(sql):
+            for statement in statements(sql):
                 db.execute(statement)
             db.execute(f"PRAGMA user_version = {number}")
         db.execute("COMMIT")
@@ -100,54 +132,10 @@ def _migrate(db: sqlite3.Connection, path: Path) -> None:
         raise
 
 
-def _statements(sql: str) -> Iterator[str]:
-    """executescript() would commit first: statements are run one by one inside the lock."""
-    draft = ""
-    for line in sql.splitlines(keepends=True):
-        draft += line
-        if sqlite3.complete_statement(draft):
-            yield draft
-            draft = ""
-
-
-@contextmanager
-def transaction(db: sqlite3.Connection, path: Path) -> Iterator[sqlite3.Connection]:
-    """BEGIN IMMEDIATE … COMMIT; rolled back on any exception. Never around a network call."""
-    try:
-        db.execute("BEGIN IMMEDIATE")
-    except sqlite3.OperationalError as error:
-        raise translated(error, path) from error
-    try:
-        yield db
-        db.execute("COMMIT")
-    except sqlite3.OperationalError as error:
-        _rollback(db)
-        raise translated(error, path) from error
-    except BaseException:
-        _rollback(db)
-        raise
-
-
 def _rollback(db: sqlite3.Connection) -> None:
     # On a full disk SQLite has rolled back by itself, and ROLLBACK would be an error.
     if db.in_transaction:
         db.execute("ROLLBACK")
-
-
-def bind_realm(db: sqlite3.Connection, path: Path, realm: str, new_owner: Callable[[], str]) -> str:
-    """Write realm and owner at creation, refuse another realm later. Answer: the owner."""
-    known = dict(db.execute("SELECT key, value FROM meta").fetchall())
-    if not known:
-        with transaction(db, path):
-            db.execute("INSERT OR IGNORE INTO meta VALUES ('realm', ?)", (realm,))
-            db.execute("INSERT OR IGNORE INTO meta VALUES ('owner', ?)", (new_owner(),))
-        known = dict(db.execute("SELECT key, value FROM meta").fetchall())
-    if known["realm"] != realm:
-        raise WrongRealm(
-            f"{path} belongs to the realm {known['realm']}, not {realm}. Nothing was changed. "
-            "Use the GPUBROKER_HOME that belongs to it."
-        )
-    return str(known["owner"])
 
 
 def _refuse_network_file_system(path: Path) -> None:

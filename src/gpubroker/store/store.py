@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
 from gpubroker.model.clock import boot_seconds
 from gpubroker.model.identity import new_owner
-from gpubroker.store import sqlite
+from gpubroker.store.database import Database, bind_realm
 from gpubroker.store.errors import LeaseHeld, LeaseLost, NameTaken
 from gpubroker.store.processes import close_holder, open_holder, parse_holder
 from gpubroker.store.rows import (
@@ -47,7 +45,7 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
 class Writer:
     """Writes of one fenced transaction."""
 
-    def __init__(self, db: sqlite3.Connection, launch_id: str, at: float) -> None:
+    def __init__(self, db: Database, launch_id: str, at: float) -> None:
         self._db = db
         self._launch_id = launch_id
         self._at = at
@@ -99,27 +97,28 @@ class Writer:
 
 
 class Store:
-    """One realm's state in one SQLite file."""
+    """One realm's state in one database."""
 
-    def __init__(self, path: Path, realm: str) -> None:
-        self.path = path
+    def __init__(self, db: Database, realm: str) -> None:
+        """Takes `db` over. Raises WrongRealm where it belongs to another realm."""
+        self.where = db.where
         self.realm = realm
-        self._db = sqlite.connect(path)
+        self._db = db
         try:
-            self.owner = sqlite.bind_realm(self._db, path, realm, new_owner)
+            self.owner = bind_realm(db, realm, new_owner)
         except BaseException:
-            self._db.close()
+            db.close()
             raise
         self._holder = open_holder()
 
     def close(self) -> None:
-        """Release the file, and with it our leases."""
+        """Close the database, and with it release our leases."""
         close_holder(self._holder)
         self._db.close()
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with sqlite.transaction(self._db, self.path) as db:
+    def _transaction(self) -> Iterator[Database]:
+        with self._db.transaction() as db:
             yield db
 
     # Launches and leases
@@ -128,7 +127,7 @@ class Store:
         self, columns: Mapping[str, Any], first_attempt: Mapping[str, Any], at: float
     ) -> Lease:
         """Commit intent, its first attempt, and our lease on it, in one transaction."""
-        now = time.time()
+        lease = _lease(columns["id"], 1)
         with self._transaction() as db:
             try:
                 _insert(
@@ -137,25 +136,24 @@ class Store:
                     {
                         **columns,
                         "holder": str(self._holder),
-                        "lease_until": now + LEASE_S,
+                        "lease_until": db.now() + LEASE_S,
                         "fence": 1,
                     },
                 )
-            except sqlite3.IntegrityError as error:
+            except db.duplicate as error:
                 name = columns["name"]
                 raise NameTaken(f"a machine named {name} has not ended") from error
             _insert(db, "attempts", {"launch_id": columns["id"], **first_attempt})
             _event(db, at, "launch", columns["id"], first_attempt["id"], {})
-        return _lease(columns["id"], 1, now)
+        return lease
 
     def acquire(self, launch_id: str) -> Lease:
         """Take or renew the lease. Raises LeaseHeld while another living process holds it."""
-        now = time.time()
+        asked_at = time.time(), boot_seconds()
         me = str(self._holder)
         with self._transaction() as db:
-            row = db.execute(
-                "SELECT name, holder, lease_until, fence FROM launches WHERE id = ?", (launch_id,)
-            ).fetchone()
+            now = db.now()
+            row = self._locked(db, launch_id)
             held = row["holder"] not in {"", me} and row["lease_until"] > now
             if held and not (holder := parse_holder(row["holder"])).surely_dead():
                 raise LeaseHeld(row["name"], holder.described)
@@ -164,7 +162,15 @@ class Store:
                 "UPDATE launches SET holder = ?, lease_until = ?, fence = ? WHERE id = ?",
                 (me, now + LEASE_S, fence, launch_id),
             )
-        return _lease(launch_id, fence, now)
+        return _lease(launch_id, fence, *asked_at)
+
+    def _locked(self, db: Database, launch_id: str) -> Mapping[str, Any]:
+        """Who works on a launch; nobody else writes it before this transaction ends."""
+        sql = "SELECT name, holder, lease_until, fence FROM launches WHERE id = ?"
+        row = db.execute(f"{sql} {db.locking}", (launch_id,)).fetchone()
+        if row is None:
+            raise KeyError(launch_id)
+        return row
 
     def release(self, lease: Lease) -> None:
         """Give the lease back; no effect where another process has it by now."""
@@ -178,9 +184,7 @@ class Store:
     def fenced(self, lease: Lease, at: float) -> Iterator[Writer]:
         """One transaction of writes; raises LeaseLost, writing nothing, behind a newer fence."""
         with self._transaction() as db:
-            row = db.execute(
-                "SELECT name, fence, holder FROM launches WHERE id = ?", (lease.launch_id,)
-            ).fetchone()
+            row = self._locked(db, lease.launch_id)
             if row["fence"] != lease.fence:
                 raise LeaseLost(f"{row['name']} was taken over by another gpubroker")
             yield Writer(db, lease.launch_id, at)
@@ -347,46 +351,45 @@ class Store:
     def reserve(self, bucket: str, interval_s: float, burst: int, now: float) -> float:
         """Take one place in a bucket; the answer is how long to wait for it, in seconds."""
         with self._transaction() as db:
-            row = db.execute("SELECT tat FROM limits WHERE bucket = ?", (bucket,)).fetchone()
-            arrival = max(now, row["tat"] if row else 0.0)
+            arrival = max(now, _arrival(db, bucket))
             _set_arrival(db, bucket, arrival + interval_s)
         return max(0.0, arrival - (burst - 1) * interval_s - now)
 
     def penalise(self, bucket: str, until: float) -> None:
         """Nobody before then: the provider said so."""
         with self._transaction() as db:
-            row = db.execute("SELECT tat FROM limits WHERE bucket = ?", (bucket,)).fetchone()
-            _set_arrival(db, bucket, max(until, row["tat"] if row else 0.0))
+            _set_arrival(db, bucket, max(until, _arrival(db, bucket)))
 
     def _rows(self, kind: type[Row], sql: str, *parameters: Any) -> list[Row]:
         return [kind(**dict(row)) for row in self._db.execute(sql, parameters)]
 
 
-def _lease(launch_id: str, fence: int, now: float) -> Lease:
+def _lease(launch_id: str, fence: int, now: float | None = None, boot_s: float = 0.0) -> Lease:
+    """As this computer's clocks see it: counted from before the database was asked."""
+    if now is None:
+        now, boot_s = time.time(), boot_seconds()
     return Lease(
         launch_id=launch_id,
         fence=fence,
         until=now + LEASE_S,
-        boot_until=boot_seconds() + LEASE_S,
+        boot_until=boot_s + LEASE_S,
     )
 
 
-def _insert(db: sqlite3.Connection, table: str, columns: Mapping[str, Any]) -> None:
+def _insert(db: Database, table: str, columns: Mapping[str, Any]) -> None:
     names = ", ".join(columns)
     marks = ", ".join("?" * len(columns))
     # Table and column names are the program's own, never input.
     db.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", tuple(columns.values()))  # noqa: S608
 
 
-def _update(
-    db: sqlite3.Connection, table: str, columns: Mapping[str, Any], key: str, id: str
-) -> None:
+def _update(db: Database, table: str, columns: Mapping[str, Any], key: str, id: str) -> None:
     settings = ", ".join(f"{name} = ?" for name in columns)
     db.execute(f"UPDATE {table} SET {settings} WHERE {key} = ?", (*columns.values(), id))  # noqa: S608 - as above
 
 
 def _event(
-    db: sqlite3.Connection,
+    db: Database,
     at: float,
     kind: str,
     launch_id: str | None,
@@ -399,9 +402,13 @@ def _event(
     )
 
 
-def _set_arrival(db: sqlite3.Connection, bucket: str, tat: float) -> None:
-    db.execute(
-        "INSERT INTO limits (bucket, tat) VALUES (?, ?) "
-        "ON CONFLICT (bucket) DO UPDATE SET tat = excluded.tat",
-        (bucket, tat),
-    )
+def _arrival(db: Database, bucket: str) -> float:
+    """When the bucket's next place is due; nobody else reads it before this transaction ends."""
+    db.execute("INSERT INTO limits (bucket, tat) VALUES (?, 0) ON CONFLICT DO NOTHING", (bucket,))
+    sql = f"SELECT tat FROM limits WHERE bucket = ? {db.locking}"  # noqa: S608 - a constant
+    row = db.execute(sql, (bucket,)).fetchone()
+    return float(row["tat"]) if row else 0.0
+
+
+def _set_arrival(db: Database, bucket: str, tat: float) -> None:
+    db.execute("UPDATE limits SET tat = ? WHERE bucket = ?", (tat, bucket))
