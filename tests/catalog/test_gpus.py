@@ -301,3 +301,74 @@ def test_a_raw_name_at_hand_can_be_asked_for() -> None:
 def test_a_count_no_machine_has_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="GPUs"):
         wanted(text)
+
+
+FAMILIES = """
+GTX 1050, GTX 1060, GTX 1080 Ti, GTX 1660 SUPER, RTX 2060, RTX 2080 Ti, RTX 3050, RTX 3090 Ti,
+RTX 4060 Ti, RTX 4090 D, RTX 5050, RTX 5090, TITAN V, CMP 50HX, Quadro M4000, Quadro P6000,
+Quadro RTX 8000, RTX A2000, A6000, RTX 2000 Ada, RTX 6000 Ada, RTX PRO 4000, RTX PRO 6000, K80,
+M60, P4, P40, P100, V100, T4, T4G, A2, A10, A10G, A16, A30, A40, A100, A800, L4, L40, L40S, H100,
+H200, GH200, B200, B300, GB200, GB300, VR200, RX 6900 XT, RX 7900 XTX, Radeon Pro V520,
+Radeon Pro V620, Radeon Pro V710, MI25, MI100, MI210, MI250, MI250X, MI300A, MI300X, MI325X, MI350X,
+MI355X, Gaudi, Gaudi 2, Gaudi 3, Max 1550, TPU v2, TPU v3, TPU v4, TPU v5e, TPU v5p, TPU v6e,
+TPU v7, Inferentia, Inferentia2, Trainium, Trainium2, Trainium3, Cloud AI 100, n300, p150
+"""
+
+
+@pytest.mark.parametrize("name", [name.strip() for name in FAMILIES.split(",")])
+def test_every_family_that_clouds_rent_is_known(name: str) -> None:
+    known = model(name)
+    assert known is not None
+    assert known.architecture
+    assert known.source
+
+
+def test_every_variant_tells_its_figures_and_whose_they_are() -> None:
+    variants = [(known, variant) for known in models() for variant in known.variants]
+    assert len(models()) >= 148
+    assert len(variants) >= 176
+    for known, variant in variants:
+        assert variant.memory_gb > 0
+        assert variant.form
+        assert variant.source
+        if variant.memory_bandwidth_gbs is None or variant.fp16_tflops is None:
+            by_vector_units = variant.fp32_tflops is not None
+            assert by_vector_units or "not" in variant.source or "no maker" in variant.source
+        if variant.fp8_tflops and variant.fp16_tflops:
+            assert variant.fp8_tflops >= variant.fp16_tflops * 0.99, known.name
+        unknown_yet = known.vendor != "nvidia" or known.name == "VR200"
+        assert (known.compute_capability == 0) == unknown_yet
+
+
+def test_the_figures_of_a_model_are_those_of_its_usual_variant() -> None:
+    h100 = model("H100")
+    assert h100 is not None
+    usual, pcie, nvl = h100.variants
+    assert (usual.board, pcie.form, nvl.memory_gb) == ("SXM5", "PCIe", 94)
+    assert (h100.fp16_tflops, pcie.fp16_tflops, nvl.fp16_tflops) == (989, 756, 835)
+    assert (h100.memory_bandwidth_gbs, h100.tdp_w, pcie.tdp_w) == (3350, 700, 350)
+
+
+def test_chips_without_bf16_say_so() -> None:
+    for name, bf16 in (("V100", None), ("T4", None), ("MI100", 92.3), ("A100", 311.9)):
+        known = model(name)
+        assert known is not None
+        assert known.bf16_tflops == bf16
+
+
+@pytest.mark.parametrize(
+    ("raw", "told_gb", "memory"),
+    [
+        ("B300", 262, 288),  # Verda: GiB of an older driver
+        ("B300 SXM6 268GB", None, 288),
+        ("GB300", 279, 288),
+        ("B200-192G-SXM6", None, 180),
+        ("NVIDIA H200 NVL", 143, 141),
+        ("Trainium2", 512, 96),  # AWS's API
+        ("A10G", 22.35, 24),
+    ],
+)
+def test_sizes_in_other_units_are_the_size_as_sold(
+    raw: str, told_gb: float | None, memory: float
+) -> None:
+    assert resolve(raw, memory_gb=told_gb).memory_gb == memory

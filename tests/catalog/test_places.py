@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import csv
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gpubroker.catalog.places import AREAS, locate, matches
+
+with (Path(__file__).parent / "data" / "places.csv").open(newline="") as _file:
+    REAL = [tuple(row.values()) for row in csv.DictReader(_file)]
+"""Every distinct region text of the clouds' lists and documents, placed by hand."""
+
+
+@pytest.mark.parametrize(("cloud", "text", "country", "area"), REAL)
+def test_every_region_of_every_cloud_is_placed(
+    cloud: str, text: str, country: str, area: str
+) -> None:
+    place = locate(text, provider=cloud)
+    assert (place.country or "", place.area) == (country, area)
 
 
 @pytest.mark.parametrize(
@@ -17,6 +32,8 @@ from gpubroker.catalog.places import AREAS, locate, matches
         (", US", "US", "US"),
         (", US, NA", "US", "US"),
         ("United States, US, NA", "US", "US"),
+        ("Washington DC, USA", "US", "US-East"),
+        ("Washington, USA", "US", "US-West"),
         ("Georgia, US", "US", "US-East"),
         ("Georgia", "GE", "Asia"),
         ("New York, US, NA", "US", "US-East"),
@@ -37,13 +54,15 @@ from gpubroker.catalog.places import AREAS, locate, matches
         ("Mexico, MX", "MX", "Global"),
         ("Sweden", "SE", "Europe"),
         ("us-east-1", "US", "US-East"),
-        ("us-central1", "US", "US"),
+        ("us-central1", "US", "US-West"),
         ("US-TX-3", "US", "US-West"),
         ("EU-RO-1", "RO", "Europe"),
         ("CANADA-1", "CA", "Canada"),
-        ("europe-west4", None, "Europe"),
-        ("asia-east1", None, "Asia"),
-        ("East Coast (NY2)", None, "Global"),
+        ("europe-west4", "NL", "Europe"),
+        ("asia-east1", "TW", "Asia"),
+        ("East Coast (NY2)", "US", "US-East"),
+        ("us-central9", "US", "US"),
+        ("europe-west99", None, "Europe"),
         ("usual", None, "Global"),
         ("", None, "Global"),
     ],
@@ -56,6 +75,14 @@ def test_places_of_real_region_texts(text: str, country: str | None, area: str) 
 def test_the_vendors_own_country_code_wins() -> None:
     assert locate("FIN-03", "FI").area == "Europe"
     assert locate("Georgia", "US").area == "US-East"
+
+
+def test_a_name_that_two_clouds_use_means_what_the_asked_one_means() -> None:
+    assert locate("us-east-2", provider="aws").area == "US-East"
+    assert locate("eu-west-2", provider="aws").country == "GB"
+    assert locate("me-west1").country == "IL"
+    assert locate("asia-northeast2").country == "JP"
+    assert locate("us-east1", provider="northflank").area == "US-East"
 
 
 @given(st.text(max_size=40), st.none() | st.text(max_size=3))

@@ -9,6 +9,8 @@ from functools import cache
 
 from msgspec import Struct
 
+from gpubroker.model.reports import Facts
+
 
 class UnknownCloud(KeyError):
     """No cloud is called so; `nearest` are wire names that look like it."""
@@ -36,8 +38,27 @@ class Cloud(Struct, frozen=True, kw_only=True):
     website: str
     credentials: tuple[tuple[str, ...], ...] = ()
     """What must be set: each inner tuple holds the spellings of one secret, best first."""
+    sign_up_page: str = ""
     key_page: str = ""
     billing_page: str = ""
+    min_deposit_usd: float | None = None
+    payment: str = ""
+    new_account: str = ""
+    source: str = ""
+    """Of the three before."""
+
+    @property
+    def facts(self) -> Facts:
+        """What a newcomer wants to know."""
+        return Facts(
+            sign_up_page=self.sign_up_page,
+            key_page=self.key_page,
+            billing_page=self.billing_page,
+            min_deposit_usd=self.min_deposit_usd,
+            payment=self.payment,
+            new_account=self.new_account,
+            source=self.source,
+        )
 
     @property
     def id_prefix(self) -> str:
@@ -59,6 +80,9 @@ CLOUDS: tuple[Cloud, ...] = (
         credentials=(("AWS_ACCESS_KEY_ID", "AWS_PROFILE"), ("AWS_SECRET_ACCESS_KEY",)),
         key_page="https://console.aws.amazon.com/iam/",
         billing_page="https://console.aws.amazon.com/billing/",
+        sign_up_page="https://signin.aws.amazon.com/signup?request_type=register",
+        new_account="0 vCPUs of G and P instances as spot, until a raise is granted",
+        source="AWS docs, EC2 Spot Instance quotas",
     ),
     Cloud(
         name="azure",
@@ -73,6 +97,9 @@ CLOUDS: tuple[Cloud, ...] = (
         ),
         key_page="https://portal.azure.com/",
         billing_page="https://portal.azure.com/",
+        sign_up_page="https://azure.microsoft.com/free/",
+        new_account="0 vCPUs of every GPU family; spot has a quota of its own",
+        source="Azure docs, vCPU quotas",
     ),
     Cloud(
         name="coreweave",
@@ -82,6 +109,7 @@ CLOUDS: tuple[Cloud, ...] = (
         credentials=(("COREWEAVE_API_TOKEN", "CW_TOKEN"),),
         key_page="https://console.coreweave.com",
         billing_page="https://console.coreweave.com",
+        sign_up_page="https://www.coreweave.com/contact-us",
     ),
     Cloud(
         name="digitalocean",
@@ -91,6 +119,9 @@ CLOUDS: tuple[Cloud, ...] = (
         credentials=(("DIGITALOCEAN_ACCESS_TOKEN", "DIGITALOCEAN_TOKEN", "DIGITAL_OCEAN_API_KEY"),),
         key_page="https://cloud.digitalocean.com/account/api/tokens",
         billing_page="https://cloud.digitalocean.com/account/billing",
+        sign_up_page="https://cloud.digitalocean.com/registrations/new",
+        new_account="GPU Droplets once access is granted; droplet_limit counts them",
+        source="DigitalOcean docs, GPU Droplets and /v2/account",
     ),
     Cloud(
         name="fluidstack",
@@ -100,6 +131,7 @@ CLOUDS: tuple[Cloud, ...] = (
         credentials=(("FLUIDSTACK_API_KEY",),),
         key_page="https://dashboard.fluidstack.io/dashboard/api-keys",
         billing_page="https://dashboard.fluidstack.io/dashboard/billing",
+        sign_up_page="https://www.fluidstack.io/",
     ),
     Cloud(
         name="gcp",
@@ -109,6 +141,9 @@ CLOUDS: tuple[Cloud, ...] = (
         credentials=(("GOOGLE_APPLICATION_CREDENTIALS",),),
         key_page="https://console.cloud.google.com/iam-admin/serviceaccounts",
         billing_page="https://console.cloud.google.com/billing",
+        sign_up_page="https://console.cloud.google.com/freetrial",
+        new_account="0 GPUs in all regions (GPUS_ALL_REGIONS) until a raise is granted",
+        source="Google Cloud docs, GPU quota",
     ),
     Cloud(
         name="hyperstack",
@@ -118,6 +153,9 @@ CLOUDS: tuple[Cloud, ...] = (
         credentials=(("HYPERSTACK_API_KEY",),),
         key_page="https://console.hyperstack.cloud",
         billing_page="https://console.hyperstack.cloud",
+        sign_up_page="https://console.hyperstack.cloud",
+        payment="prepaid; below $0 everything is suspended",
+        source="Hyperstack API reference, View credit and threshold",
     ),
     Cloud(
         name="jarvislabs",
@@ -125,8 +163,11 @@ CLOUDS: tuple[Cloud, ...] = (
         aliases=("jarvis", "jl"),
         website="https://jarvislabs.ai/",
         credentials=(("JL_API_KEY", "JARVISLABS_API_KEY"),),
-        key_page="https://jarvislabs.ai",
+        key_page="https://jarvislabs.ai/settings/api-keys",
         billing_page="https://jarvislabs.ai",
+        sign_up_page="https://jarvislabs.ai",
+        payment="prepaid wallet; at zero running machines are paused",
+        source="Jarvis Labs docs, billing",
     ),
     Cloud(
         name="kubernetes",
@@ -146,6 +187,7 @@ CLOUDS: tuple[Cloud, ...] = (
         ),
         key_page="https://cloud.lambda.ai/api-keys",
         billing_page="https://cloud.lambda.ai/usage",
+        sign_up_page="https://cloud.lambda.ai/sign-up",
     ),
     Cloud(
         name="lyceum",
@@ -154,6 +196,7 @@ CLOUDS: tuple[Cloud, ...] = (
         credentials=(("LYCEUM_API_KEY",),),
         key_page="https://dashboard.lyceum.technology/api-keys",
         billing_page="https://dashboard.lyceum.technology",
+        sign_up_page="https://dashboard.lyceum.technology",
     ),
     Cloud(
         name="modal",
@@ -162,6 +205,10 @@ CLOUDS: tuple[Cloud, ...] = (
         credentials=(("MODAL_TOKEN_ID",), ("MODAL_TOKEN_SECRET",)),
         key_page="https://modal.com/settings/tokens",
         billing_page="https://modal.com/settings/usage",
+        sign_up_page="https://modal.com/signup",
+        payment="billed afterwards; the Starter plan has $30 a month free",
+        new_account="10 GPUs and 100 containers at a time",
+        source="Modal, pricing page",
     ),
     Cloud(
         name="nebius",
@@ -170,6 +217,7 @@ CLOUDS: tuple[Cloud, ...] = (
         credentials=(("NEBIUS_IAM_TOKEN", "NEBIUS_PROFILE"),),
         key_page="https://console.nebius.com",
         billing_page="https://console.nebius.com",
+        sign_up_page="https://console.nebius.com",
     ),
     Cloud(
         name="northflank",
@@ -179,6 +227,7 @@ CLOUDS: tuple[Cloud, ...] = (
         credentials=(("NORTHFLANK_API_TOKEN", "NF_API_TOKEN"),),
         key_page="https://app.northflank.com",
         billing_page="https://app.northflank.com",
+        sign_up_page="https://app.northflank.com/signup",
     ),
     Cloud(
         name="oci",
@@ -188,6 +237,7 @@ CLOUDS: tuple[Cloud, ...] = (
         credentials=(("OCI_CONFIG_FILE",),),
         key_page="https://cloud.oracle.com",
         billing_page="https://cloud.oracle.com",
+        sign_up_page="https://signup.cloud.oracle.com/",
     ),
     Cloud(
         name="paperspace",
@@ -197,6 +247,9 @@ CLOUDS: tuple[Cloud, ...] = (
         credentials=(("PAPERSPACE_API_KEY",),),
         key_page="https://console.paperspace.com",
         billing_page="https://console.paperspace.com",
+        sign_up_page="https://console.paperspace.com/signup",
+        new_account="H100 and A100 machines after access was asked for",
+        source="Paperspace docs, machine types",
     ),
     Cloud(
         name="runpod",
@@ -206,6 +259,10 @@ CLOUDS: tuple[Cloud, ...] = (
         credentials=(("RUNPOD_API_KEY",),),
         key_page="https://console.runpod.io/user/settings",
         billing_page="https://console.runpod.io/user/billing",
+        sign_up_page="https://console.runpod.io/signup",
+        payment="prepaid credits; pods are stopped when less than 10 s are left",
+        new_account="spends $80 an hour at most",
+        source="RunPod docs, Billing overview and account limits",
     ),
     Cloud(
         name="salad",
@@ -218,6 +275,9 @@ CLOUDS: tuple[Cloud, ...] = (
         ),
         key_page="https://portal.salad.com",
         billing_page="https://portal.salad.com",
+        sign_up_page="https://portal.salad.com",
+        payment="prepaid; at zero everything is stopped",
+        source="SaladCloud docs, billing",
     ),
     Cloud(
         name="shadeform",
@@ -226,6 +286,7 @@ CLOUDS: tuple[Cloud, ...] = (
         credentials=(("SHADEFORM_API_KEY",),),
         key_page="https://platform.shadeform.ai/settings/api",
         billing_page="https://platform.shadeform.ai/settings/billing",
+        sign_up_page="https://platform.shadeform.ai",
     ),
     Cloud(
         name="slurm",
@@ -241,6 +302,9 @@ CLOUDS: tuple[Cloud, ...] = (
         credentials=(("TENSORDOCK_API_TOKEN", "TENSORDOCK_API_KEY"),),
         key_page="https://dashboard.tensordock.com/api",
         billing_page="https://dashboard.tensordock.com",
+        sign_up_page="https://dashboard.tensordock.com/register",
+        payment="prepaid: funds are deposited first",
+        source="TensorDock docs, payments",
     ),
     Cloud(
         name="thunder_compute",
@@ -251,6 +315,7 @@ CLOUDS: tuple[Cloud, ...] = (
         credentials=(("TNR_API_TOKEN", "THUNDER_COMPUTE_API_KEY"),),
         key_page="https://console.thundercompute.com/settings/tokens",
         billing_page="https://console.thundercompute.com/settings/billing",
+        sign_up_page="https://console.thundercompute.com/signup",
     ),
     Cloud(
         name="vast_ai",
@@ -261,6 +326,9 @@ CLOUDS: tuple[Cloud, ...] = (
         credentials=(("VAST_AI_API_KEY", "VAST_API_KEY"),),
         key_page="https://cloud.vast.ai/manage-keys/",
         billing_page="https://cloud.vast.ai/billing/",
+        sign_up_page="https://cloud.vast.ai/create/",
+        payment="prepaid credit",
+        source="Vast.ai docs, billing",
     ),
     Cloud(
         name="verda",
@@ -273,6 +341,7 @@ CLOUDS: tuple[Cloud, ...] = (
         ),
         key_page="https://console.verda.com/",
         billing_page="https://console.verda.com/",
+        sign_up_page="https://console.verda.com/",
     ),
 )
 
@@ -283,11 +352,26 @@ def _squash(name: str) -> str:
     return name.casefold().translate(_SEPARATORS)
 
 
+_outside: dict[str, Cloud] = {}
+
+
+def take_in(outside: Cloud) -> None:
+    """Know a cloud of another package from now on, by its name. Those of the table stay."""
+    _outside[outside.name] = outside
+    _by_spelling.cache_clear()
+    _id_starts.cache_clear()
+
+
+def clouds() -> tuple[Cloud, ...]:
+    """Those of the table, then those taken in."""
+    return (*CLOUDS, *_outside.values())
+
+
 @cache
 def _by_spelling() -> dict[str, Cloud]:
     return {
         _squash(spelling): entry
-        for entry in CLOUDS
+        for entry in reversed(clouds())
         for spelling in (entry.name, entry.display_name, entry.id_prefix, *entry.aliases)
     }
 
@@ -297,7 +381,7 @@ def _id_starts() -> tuple[tuple[str, str], ...]:
     """(start of an id, wire name), longest first: "vast_ai_1" is not key "ai_1" at "vast"."""
     starts = {
         f"{spelling.casefold()}{separator}": entry.name
-        for entry in CLOUDS
+        for entry in clouds()
         for spelling in (entry.name, entry.id_prefix, *entry.aliases)
         for separator in "_:"
     }

@@ -1,52 +1,38 @@
 """GPU models, their names in the wild, and what a person means by one.
 
-The table is `data/gpus.json`, read when first needed. A name is matched without regard to case,
-spaces, hyphens, underscores and vendor words; memory and form factor are read out of it.
+The table is `data/gpus.json`, read when first needed, with the user's own `gpus.toml` laid over it
+(`load_user_models`). A name is matched without regard to case, spaces, hyphens, underscores and
+vendor words; memory and form factor are read out of it.
 """
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterable, Iterator
-from functools import cache, lru_cache
+from collections.abc import Iterable
 from pathlib import Path
+from threading import Lock
 
-import msgspec
-from msgspec import Struct
-
-from gpubroker.model.gpu import Category, Gpu, GpuModel, Vendor
+from gpubroker.catalog.entries import shipped_entries
+from gpubroker.catalog.lexicon import Lexicon
+from gpubroker.catalog.spelling import squash
+from gpubroker.model.gpu import Gpu, GpuModel
 from gpubroker.model.query import GpuWanted
 
-_TABLE = Path(__file__).parent / "data" / "gpus.json"
+USER_MODELS = "gpus.toml"
+"""The user's own models, below GPUBROKER_HOME."""
 
-_TOLERANCE = 0.07
-"""Vendors report 0.93 to 1.07 of the nominal memory: MiB, ECC and driver reserves."""
-_MIB_PER_GIB = 1024
 _MOST_GPUS = 4096
-_NEAREST = 3
-
-_NOISE = re.compile(
-    r"nvidia|geforce|tesla|amd(?= )|instinct|radeon"
-    r"|\b(?:gpus?|graphics|generation|edition|blackwell|tensor core|hbm\d?e?|nvlink|google|intel)\b"
-)
-_MEMORY = re.compile(r"\b(\d{1,4}) ?g(?:i?b)?\b")
-_FORM = re.compile(r"\b(sxm|pcie?|nvl|oam|server|workstation|max ?q|fhhl)\d?\b")
-_FORMS = {
-    "sxm": "SXM",
-    "pci": "PCIe",
-    "pcie": "PCIe",
-    "nvl": "NVL",
-    "oam": "OAM",
-    "server": "Server",
-    "workstation": "Workstation",
-    "maxq": "Max-Q",
-    "fhhl": "FHHL",
-}
-_MIG = re.compile(r"\b(?:mig )?\d{1,2}g[ .](\d{1,4})gb\b")
 _COUNT_FIRST = re.compile(r"(\d{1,3}) ?x ?(.+)", re.IGNORECASE)
 _COUNT_LAST = re.compile(r"(.+?):(\d+)|(.+\d) ?x(\d{1,2})", re.IGNORECASE)
-_FAMILY_WORD = re.compile(r"^(?:rtx|gtx|rx) ", re.IGNORECASE)
+
+_State = tuple[Path, tuple[int, int, int] | None]
+"""A file, and what tells one of its versions from another; None where it is absent."""
+
+_shipped = Lexicon(shipped_entries)
+_known = _shipped
+"""What all look-ups use: one immutable object, swapped whole."""
+_loaded: _State | None = None
+_loading = Lock()
 
 
 class UnknownGpuName(LookupError):
@@ -62,171 +48,16 @@ class UnknownGpuName(LookupError):
         return f'no GPU is called "{self.name}"{hint}'
 
 
-class _Variant(Struct, frozen=True):
-    memory_gb: float
-    form: str
-    fp16: float | None = None
-    fp32: float | None = None
-    fp8: float | None = None
-    bandwidth: float | None = None
-    tdp: float | None = None
-    aliases: tuple[str, ...] = ()
-    """Names that mean this memory and form."""
-
-
-class _Entry(Struct, frozen=True):
-    name: str
-    vendor: Vendor
-    architecture: str
-    compute_capability: float
-    category: Category
-    score: int
-    source: str
-    variants: tuple[_Variant, ...]
-    """The most usual first: its figures stand for the model."""
-    year: int | None = None
-    aliases: tuple[str, ...] = ()
-
-    def fitting(self, form: str, memory_gb: float | None) -> tuple[_Variant, ...]:
-        """The variants of this form and memory, where "" and None leave open."""
-        return tuple(
-            variant
-            for variant in self.variants
-            if (not form or variant.form == form)
-            and (memory_gb is None or variant.memory_gb == memory_gb)
-        )
-
-
-class _Spelling(Struct, frozen=True):
-    """What a spelling means; form and memory where it means one variant."""
-
-    entry: _Entry
-    form: str = ""
-    memory_gb: float | None = None
-
-
-class _Reading(Struct, frozen=True):
-    """What a name says in so many words, and what its spelling implies."""
-
-    spelling: str = ""
-    meaning: _Spelling | None = None
-    form: str = ""
-    memory_gb: float | None = None
-
-
-@cache
-def _entries() -> tuple[_Entry, ...]:
-    return msgspec.json.decode(_TABLE.read_bytes(), type=tuple[_Entry, ...])
-
-
-@cache
-def _spellings() -> dict[str, _Spelling]:
-    """Squashed spelling -> what it means; canonical names win over short forms."""
-    found: dict[str, _Spelling] = {}
-    for entry in _entries():
-        for variant in entry.variants:
-            for alias in variant.aliases:
-                found[_squash(alias)] = _Spelling(entry, variant.form, variant.memory_gb)
-    for entry in _entries():
-        for spelling in (entry.name, *entry.aliases):
-            found.setdefault(_squash(spelling), _Spelling(entry))
-    for entry in _entries():
-        for spelling in _short_forms(entry.name):
-            found.setdefault(_squash(spelling), _Spelling(entry))
-    return found
-
-
-def _short_forms(name: str) -> Iterator[str]:
-    yield _clean(name)
-    bare = _FAMILY_WORD.sub("", name)
-    yield bare
-    for full in (name, bare):
-        if full.endswith("SUPER"):
-            # "RTX 4070 Ti SUPER" is sold as 4070S Ti, 4070 Ti S and 4070 Ti Super.
-            yield full.replace("SUPER", "S")
-            yield re.sub(r"( Ti)? SUPER", r"S\1", full)
-
-
-def _squash(text: str) -> str:
-    return "".join(filter(str.isalnum, text.casefold()))
-
-
-def _spaced(text: str) -> str:
-    return re.sub(r"[^\w.+]|_", " ", text.casefold())
-
-
-def _clean(text: str) -> str:
-    return _NOISE.sub(" ", _spaced(text))
-
-
-@lru_cache(maxsize=4096)
-def _read(text: str) -> _Reading:
-    """By its words: memory and form are taken out, the rest must be a spelling."""
-    words = _MIG.sub(" ", _clean(text))
-    memory = _MEMORY.search(words)
-    words = _MEMORY.sub(" ", words)
-    form = _FORM.search(words)
-    rest = _squash(_FORM.sub(" ", words))
-    if rest not in _spellings():
-        rest = _squash(words)  # a form word may be part of the spelling
-    return _Reading(
-        rest,
-        _spellings().get(rest),
-        _FORMS[form[1].replace(" ", "")] if form else "",
-        float(memory[1]) if memory else None,
-    )
-
-
-def _nominal(entry: _Entry, told: float) -> float | None:
-    """The size as sold that the told one stands for."""
-    sizes = {variant.memory_gb for variant in entry.variants}
-    nearest = min(sizes, key=lambda size: abs(told / size - 1))
-    return nearest if abs(told / nearest - 1) <= _TOLERANCE + 1e-9 else None
-
-
-def _as_told(told: float) -> float:
-    """48 for 47.99: whole where it nearly is, else one decimal."""
-    whole = round(told)
-    return float(whole) if whole and abs(told / whole - 1) <= 0.02 else round(told, 1)  # noqa: PLR2004 - rounding, not a rule
-
-
-@lru_cache(maxsize=4096)
 def resolve(raw: str, *, memory_mib: float | None = None, memory_gb: float | None = None) -> Gpu:
     """The GPU that a vendor means by `raw`, with one GPU's memory where the vendor tells it.
 
-    Memory becomes the size as sold where it is within 7 % of one, else stays as told (a modified
-    board). An unknown name gives `name=None` and keeps `raw`. Never raises.
+    `raw` is a GPU's name or, where no GPU is called so, the name of an instance type. Memory
+    becomes the size as sold where it is within 7 % of one, else stays as told (a modified board).
+    An unknown name gives `name=None` and keeps `raw`. Never raises.
     """
-    told = memory_gb if memory_mib is None else memory_mib / _MIB_PER_GIB
-    if told is not None and not 0 < told < math.inf:  # NaN compares false too
-        told = None
-    exact = _spellings().get(_squash(raw))
-    read = _Reading(meaning=exact) if exact is not None else _read(raw)
-    if read.meaning is None:
-        return Gpu(name=None, raw=raw, memory_gb=_as_told(told or read.memory_gb or 0.0))
-    entry, form = read.meaning.entry, read.form or read.meaning.form
-    if part := _MIG.search(_spaced(raw)):
-        return _slice(entry, raw, form, float(part[1]))
-    told = told or read.memory_gb or read.meaning.memory_gb
-    nominal = None if told is None else _nominal(entry, told)
-    fitting = entry.fitting(form, nominal) or entry.fitting(form, None) or entry.variants
-    memory = fitting[0].memory_gb if told is None else nominal or _as_told(told)
-    forms = {variant.form for variant in fitting}
-    form = form or (forms.pop() if len(forms) == 1 else "")
-    return Gpu(name=entry.name, raw=raw, memory_gb=memory, form=form, vendor=entry.vendor)
-
-
-def _slice(entry: _Entry, raw: str, form: str, memory_gb: float) -> Gpu:
-    """A MIG slice: its own memory, and that share of the card."""
-    share = min(1.0, round(memory_gb / entry.variants[0].memory_gb, 3))
-    return Gpu(
-        name=entry.name,
-        raw=raw,
-        memory_gb=memory_gb,
-        form=form,
-        vendor=entry.vendor,
-        fraction=share,
-    )
+    if memory_mib is None and memory_gb is None:
+        return _known.resolve_name(raw)
+    return _known.resolve(raw, memory_mib, memory_gb)
 
 
 def wanted(text: str, *, known_raw: Iterable[str] = ()) -> GpuWanted:
@@ -235,22 +66,24 @@ def wanted(text: str, *, known_raw: Iterable[str] = ()) -> GpuWanted:
     `known_raw` are raw names of offers at hand, searchable though the catalog does not know them.
     Raises UnknownGpuName, and ValueError for a count that no machine has.
     """
+    lexicon = _known
     name, count = _counted(text.strip())
-    read = _read(name)
-    if read.meaning is None and (whole := _spellings().get(_squash(name))):
-        read = _Reading(_squash(name), whole)
-    if read.meaning is None:
-        squashed = _squash(name)
+    read = lexicon.read(name)
+    meaning, spelling = read.meaning, read.spelling
+    if meaning is None:
+        spelling = squash(name)
+        meaning = lexicon.spellings.get(spelling)
+    if meaning is None:
         for raw in known_raw:
-            if squashed and _squash(raw) == squashed:
+            if spelling and squash(raw) == spelling:
                 return GpuWanted(name=raw, count=count)
-        raise UnknownGpuName(name, nearest_names(name))
-    entry, form, memory = read.meaning.entry, read.form, read.memory_gb
-    if read.spelling != _squash(entry.name):
+        raise UnknownGpuName(name, lexicon.nearest_names(name))
+    entry, form, memory = meaning.entry, read.words.form, read.words.memory_gb
+    if spelling != squash(entry.name):
         # A vendor's "H200" is the SXM board; a person's "H200" is any.
-        form, memory = form or read.meaning.form, memory or read.meaning.memory_gb
+        form, memory = form or meaning.form, memory or meaning.memory_gb
     if memory is not None:
-        memory = _nominal(entry, memory) or memory
+        memory = entry.nominal(memory) or memory
     return GpuWanted(name=entry.name, form=form, memory_gb=memory, count=count)
 
 
@@ -268,50 +101,59 @@ def _counted(text: str) -> tuple[str, int | None]:
 
 def nearest_names(text: str) -> tuple[str, ...]:
     """Canonical names that look like `text`, best first."""
-    import difflib
-
-    close = difflib.get_close_matches(_squash(_clean(text)), _spellings(), n=9, cutoff=0.6)
-    names = dict.fromkeys(_spellings()[spelling].entry.name for spelling in close)
-    return tuple(names)[:_NEAREST]
+    return _known.nearest_names(text)
 
 
 def same_spelling(one: str, other: str) -> bool:
     """Whether two names differ in case, spaces and punctuation at most."""
-    return _squash(one) == _squash(other)
+    return squash(one) == squash(other)
 
 
-@cache
 def models() -> tuple[GpuModel, ...]:
-    """Every model of the catalog."""
-    return tuple(_model(entry) for entry in _entries())
-
-
-@cache
-def _by_name() -> dict[str, GpuModel]:
-    return {model.name: model for model in models()}
+    """Every model of the catalog, the user's own too."""
+    return _known.models
 
 
 def model(name: str | None) -> GpuModel | None:
     """The model of a canonical name, None for any other."""
-    return _by_name().get(name) if name is not None else None
+    return _known.by_name.get(name) if name is not None else None
 
 
-def _model(entry: _Entry) -> GpuModel:
-    usual = entry.variants[0]
-    return GpuModel(
-        name=entry.name,
-        memory_gb=usual.memory_gb,
-        memory_sizes=tuple(sorted({variant.memory_gb for variant in entry.variants})),
-        forms=tuple(dict.fromkeys(variant.form for variant in entry.variants)),
-        compute_capability=entry.compute_capability,
-        architecture=entry.architecture,
-        category=entry.category,
-        performance_score=entry.score,
-        vendor=entry.vendor,
-        fp16_tflops=usual.fp16,
-        fp8_tflops=usual.fp8,
-        memory_bandwidth_gbs=usual.bandwidth,
-        tdp_w=usual.tdp,
-        year=entry.year,
-        source=entry.source,
-    )
+def load_user_models(path: Path) -> None:
+    """Lay the models of this file over the shipped ones, in place of those laid before.
+
+    An absent file is an empty one. Raises GpuModelsError, with file, line and field, for what
+    cannot be used: the models stay as they were.
+    """
+    global _known, _loaded  # noqa: PLW0603 - the one swap that everybody sees
+    with _loading:
+        state = _version(path)
+        if state is None:
+            _known, _loaded = _shipped, (path, None)
+            return
+        from gpubroker.catalog.user_models import merged, read_user_models
+
+        _loaded = (path, state)  # told once, not at every look until it is mended
+        entries = merged(shipped_entries(), read_user_models(path), source=str(path))
+        _known = Lexicon(lambda: entries)
+
+
+def reload_user_models() -> bool:
+    """Load the same file again where it has changed, appeared or gone; whether it had.
+
+    One look at the file's times where nothing changed. Raises as `load_user_models`, once for
+    each version of a bad file; False before anything was loaded.
+    """
+    loaded = _loaded
+    if loaded is None or _version(loaded[0]) == loaded[1]:
+        return False
+    load_user_models(loaded[0])
+    return True
+
+
+def _version(path: Path) -> tuple[int, int, int] | None:
+    try:
+        told = path.stat()
+    except OSError:
+        return None
+    return told.st_mtime_ns, told.st_size, told.st_ino

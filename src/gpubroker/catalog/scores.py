@@ -8,6 +8,8 @@ The scale (0-150) is set by points that clients know (`FIXED_POINTS`). For any o
 3. Not more than any fixed point that equals or beats the model in rate and bandwidth, and not
    less than any that it equals or beats in both; the second wins where the points disagree.
 4. Rounded, within 0 and 150.
+5. Where a chip's 16-bit rate is not published, a quarter of its FP8 rate stands in; where no rate
+   is, the score is 0: not rated.
 
 Every step is monotone in rate and bandwidth, so a derived score never falls as a chip gets faster.
 """

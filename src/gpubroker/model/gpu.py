@@ -30,8 +30,32 @@ class Gpu(Struct, frozen=True, gc=False):
         return self.name or self.raw
 
 
+class GpuVariant(Struct, frozen=True, kw_only=True):
+    """One memory size and form factor of a model. Rates are dense; None where not known."""
+
+    memory_gb: float
+    form: str = ""
+    """As in `Gpu.form`: SXM, PCIe, NVL…"""
+    board: str = ""
+    """The exact socket where the form has several: SXM2, SXM5."""
+    fp32_tflops: float | None = None
+    """Of the vector units."""
+    fp16_tflops: float | None = None
+    """Of the matrix units, FP32 accumulate; BF16 where a chip has no FP16."""
+    bf16_tflops: float | None = None
+    fp8_tflops: float | None = None
+    memory_bandwidth_gbs: float | None = None
+    tdp_w: float | None = None
+    year: int | None = None
+    source: str = ""
+    """Of this variant's figures; "" where it is the model's."""
+
+
 class GpuModel(Struct, frozen=True, kw_only=True):
-    """A model of the catalog. Rates are dense, FP32 accumulate; None where not known."""
+    """A model of the catalog. Rates are dense, FP32 accumulate; None where not known.
+
+    The figures are those of the most usual variant, the first of `variants`.
+    """
 
     name: str
     memory_gb: float
@@ -46,8 +70,11 @@ class GpuModel(Struct, frozen=True, kw_only=True):
     """0-150; fixed points in docs/gpus.md."""
     vendor: Vendor
     fp16_tflops: float | None = None
+    bf16_tflops: float | None = None
     fp8_tflops: float | None = None
     memory_bandwidth_gbs: float | None = None
     tdp_w: float | None = None
     year: int | None = None
     source: str = ""
+    """Whose figures these are; a path where the user told them."""
+    variants: tuple[GpuVariant, ...] = ()
