@@ -36,7 +36,7 @@ def book(an_offer: Build) -> Book:
 
 def refreshed(book: Book, page: OfferPage, now: datetime, *, whole: bool = True) -> Segment:
     asked = page.covers or Query()
-    return book.apply("vast_ai", [page], account="default", asked=asked, at=now, whole=whole)
+    return book.apply("vast_ai", [page], asked=asked, at=now, whole=whole)
 
 
 def test_a_complete_page_replaces_exactly_what_it_covers(
@@ -86,7 +86,7 @@ def test_an_unknown_value_is_not_surely_covered(book: Book, now: datetime) -> No
     assert keys(refreshed(book, page, now)) == {"4090", "h1", "h2", "gone"}
 
 
-def test_another_accounts_rows_stay_and_catalog_rows_give_way(
+def test_what_another_account_told_and_catalog_rows_give_way(
     an_offer: Build, now: datetime
 ) -> None:
     rows = (
@@ -94,7 +94,7 @@ def test_another_accounts_rows_stay_and_catalog_rows_give_way(
         an_offer("old", account="", source=Source.CATALOG),
     )
     book = Book([Segment("vast_ai", rows)])
-    assert keys(refreshed(book, OfferPage(None, True, ()), now)) == {"other"}
+    assert keys(refreshed(book, OfferPage(None, True, ()), now)) == set()
 
 
 def test_offers_of_two_days_ago_are_forgotten_even_by_incomplete_answers(

@@ -55,9 +55,9 @@ class Segment(Struct, frozen=True):
         return not self.answers and all(row.source is Source.CATALOG for row in self.offers)
 
     def refreshed(
-        self, pages: Iterable[OfferPage], *, account: str, asked: Query, at: datetime, whole: bool
+        self, pages: Iterable[OfferPage], *, asked: Query, at: datetime, whole: bool
     ) -> Segment:
-        """The segment after these pages of one account.
+        """The segment after these pages. A cloud has one list, whichever account asked for it.
 
         A complete page replaces exactly what it covers, catalog rows included; an incomplete one
         adds and updates. `whole`: the provider answered to the end.
@@ -68,12 +68,9 @@ class Segment(Struct, frozen=True):
         kept = [
             offer
             for offer in self.offers
-            if not (offer.key in told and offer.account == account)
+            if offer.key not in told
             and not _is_forgotten(offer, at)
-            and not (
-                (offer.account == account or offer.source is Source.CATALOG)
-                and any(covered(offer) for covered in covers)
-            )
+            and not any(covered(offer) for covered in covers)
         ]
         answers = self.answers
         if whole:
@@ -126,7 +123,6 @@ class Book:
         provider: str,
         pages: Sequence[OfferPage],
         *,
-        account: str,
         asked: Query,
         at: datetime,
         whole: bool,
@@ -134,7 +130,7 @@ class Book:
         """Take in one refresh; what `Segment.refreshed` says, under the writers' lock."""
         with self._writing:
             segment = self.segment(provider).refreshed(
-                pages, account=account, asked=asked, at=at, whole=whole
+                pages, asked=asked, at=at, whole=whole
             )
             self._segments = {**self._segments, provider: segment}
         return segment

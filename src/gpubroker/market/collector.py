@@ -55,10 +55,10 @@ async def refresh(
     finally:
         await _stop([task for task in tasks.values() if not task.done()])
     reports = {}
-    for name, provider in providers.items():
+    for name in providers:
         error = _failure(tasks[name], timeout_s)
         segment = book.apply(
-            name, asking[name].pages, account=provider.account, asked=query, at=now, whole=not error
+            name, asking[name].pages, asked=query, at=now, whole=not error
         )
         reports[name] = report(segment, query, live=not error, error=error)
     return reports

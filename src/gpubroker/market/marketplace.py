@@ -64,14 +64,22 @@ class Marketplace:
         descending: bool | None = None,
         limit: int | None = 20,
         keyless: Collection[str] = (),
+        switched_off: Collection[str] = (),
         fresh: Mapping[str, SourceReport] = MappingProxyType({}),
     ) -> SearchResult:
-        """Ranked offers by what is held; nobody is asked. `fresh`: reports of those just asked."""
+        """Ranked offers by what is held; nobody is asked. `fresh`: reports of those just asked.
+
+        Of clouds that are `switched_off` nothing is told.
+        """
+        offers = self.book.offers()
+        if switched_off:
+            offers = tuple(offer for offer in offers if offer.provider not in switched_off)
+        sources = self._sources(query, fresh, providers, keyless)
         return search_offers(
-            self.book.offers(),
+            offers,
             query,
             now=now,
-            sources=self._sources(query, fresh, providers, keyless),
+            sources={name: part for name, part in sources.items() if name not in switched_off},
             sort=sort,
             descending=descending,
             limit=limit,
@@ -89,6 +97,7 @@ class Marketplace:
         mode: Mode = "auto",
         refresh_timeout_s: float = 3.0,
         keyless: Collection[str] = (),
+        switched_off: Collection[str] = (),
     ) -> SearchResult:
         """Ranked offers with the part of every provider, those that are `due` asked before.
 
@@ -114,6 +123,7 @@ class Marketplace:
             descending=descending,
             limit=limit,
             keyless=keyless,
+            switched_off=switched_off,
             fresh=fresh,
         )
 

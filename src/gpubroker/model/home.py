@@ -57,6 +57,21 @@ class Home(Struct, frozen=True):
         return self.root / "config.toml"
 
     @property
+    def credentials(self) -> Path:
+        """Keys that `login` stored, sealed; mode 0600."""
+        return self.root / "credentials"
+
+    @property
+    def env_file(self) -> Path:
+        """NAME=VALUE lines that keys of clouds are read from."""
+        return self.root / ".env"
+
+    @property
+    def gpus(self) -> Path:
+        """The user's own GPU models."""
+        return self.root / "gpus.toml"
+
+    @property
     def seal_key(self) -> Path:
         """0600 key that seals secrets in the store, where GPUBROKER_SECRET_KEY is not set."""
         return self.root / "secret.key"
