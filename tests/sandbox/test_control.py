@@ -35,7 +35,9 @@ async def test_providers_tells_where_and_with_which_key(served: Served) -> None:
     assert vast["env"]["VAST_URL"] == vast["base_url"]
     key = vast["env"]["VAST_API_KEY"]
     assert (await served.ask("GET", f"{V0}/users/current", key=key)).status_code == 200
-    assert served.sandbox.hosts() == {"console.vast.ai": "vast_ai", "cloud.vast.ai": "vast_ai"}
+    hosts = served.sandbox.hosts()
+    assert (hosts["console.vast.ai"], hosts["cloud.vast.ai"]) == ("vast_ai", "vast_ai")
+    assert hosts["cloud.lambda.ai"] == "lambda_labs"
 
 
 async def test_the_date_of_every_answer_is_sandbox_time(served: Served, wall: Wall) -> None:

@@ -222,7 +222,7 @@ async def test_an_order_reaches_the_machine_as_the_vendor_would_run_it(served: S
     id_ = await served.rent(onstart="echo hi", env=env, label="gb-x", disk=33)
     spec = served.host.running[str(id_)]
     assert (spec.startup_script, spec.command, spec.image) == ("echo hi", None, "ubuntu:22.04")
-    assert (dict(spec.env), spec.env_in_ssh) == ({"A": "1"}, False)
+    assert (spec.env["A"], spec.env["CONTAINER_ID"], spec.env_in_ssh) == ("1", str(id_), False)
     assert spec.ports == ((8000, "tcp"), (9000, "udp"))
     assert (spec.keys, spec.disk_gb) == ((KEY_A,), 33)
     assert (spec.gpu_tool_name, spec.gpu_memory_mib) == ("NVIDIA GeForce RTX 4090", 24564)
@@ -232,6 +232,22 @@ async def test_an_order_reaches_the_machine_as_the_vendor_would_run_it(served: S
     assert row["ssh_port"] == int(row["ports"]["22/tcp"][0]["HostPort"])
     assert row["extra_env"] == [["A", "1"], ["-p 8000:8000", "1"], ["-p 9000/udp", "1"]]
     assert row["cpu_ram"] >= spec.ram_mb
+
+
+async def test_the_key_of_a_machine_is_good_for_that_machine_alone(served: Served) -> None:
+    id_, other = await served.rent(), await served.rent()
+    own = served.host.running[str(id_)].env["CONTAINER_API_KEY"]
+    for method, path in (
+        ("DELETE", f"{V0}/instances/{other}/"),
+        ("GET", f"{V0}/instances/"),
+        ("GET", f"{V0}/users/current"),
+    ):
+        refused = await served.ask(method, path, key=own)
+        assert (refused.status_code, refused.json()["error"]) == (403, "auth_error")
+    await served.advance(10)
+    assert (await served.ask("DELETE", f"{V0}/instances/{id_}/", {}, key=own)).status_code == 200
+    await served.advance(10)
+    assert (await served.ask("DELETE", f"{V0}/instances/{id_}/", {}, key=own)).status_code == 404
 
 
 async def test_only_args_keeps_the_entrypoint_and_only_direct_opens_port_22(served: Served) -> None:

@@ -21,9 +21,9 @@ from gpubroker.model.clock import boot_seconds
 from gpubroker.sandbox.clock import SandboxClock, iso
 from gpubroker.sandbox.cloud import Cloud
 from gpubroker.sandbox.emulators import EMULATORS, load
-from gpubroker.sandbox.emulators.base import DROP_CONNECTION
+from gpubroker.sandbox.emulators.base import DROP_CONNECTION, Emulator
 from gpubroker.sandbox.host import MachineHost
-from gpubroker.sandbox.stock import shipped_facts, shipped_slots
+from gpubroker.sandbox.stock import CloudFacts, shipped_facts, shipped_slots
 from gpubroker.sandbox.storage import Storage
 
 Mode = Literal["background", "foreground"]
@@ -46,6 +46,15 @@ class LoggedRequest(Struct, kw_only=True):
     time: str
 
 
+class Guest(Struct, frozen=True):
+    """A cloud whose emulator comes from another package."""
+
+    emulator: type[Emulator]
+    facts: CloudFacts
+    env: Mapping[str, str] = {}
+    """As `emulators.Entry.env`."""
+
+
 class _LazyEmulator:
     """An emulator that is imported with its first request."""
 
@@ -55,8 +64,10 @@ class _LazyEmulator:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._app is None:
-            cloud = self._sandbox.clouds[self._provider]
-            self._app = load(self._provider)(cloud, self._sandbox.url(self._provider))
+            sandbox, provider = self._sandbox, self._provider
+            guest = sandbox.guests.get(provider)
+            emulator = guest.emulator if guest else load(provider)
+            self._app = emulator(sandbox.clouds[provider], sandbox.url(provider))
         await self._app(scope, receive, send)
 
 
@@ -136,8 +147,10 @@ class Sandbox:
         seed: int,
         providers: Sequence[str],
         base_url: str,
+        guests: Mapping[str, Guest],
     ) -> None:
         self.id = storage.sandbox_id()
+        self.guests = guests
         self.mode = mode
         self.clock = clock
         self.base_url = base_url.rstrip("/")
@@ -153,7 +166,8 @@ class Sandbox:
         self._conductor: asyncio.Task[None] | None = None
         self.clouds: dict[str, Cloud] = {}
         for provider in providers:
-            facts = shipped_facts(provider)
+            guest = guests.get(provider)
+            facts = guest.facts if guest else shipped_facts(provider)
             self.clouds[provider] = Cloud(
                 provider,
                 facts,
@@ -174,11 +188,14 @@ class Sandbox:
     def env(self, provider: str) -> dict[str, str]:
         """Variables that point the vendor's own client here, its key included."""
         fill = {"url": self.url(provider), "key": self.keys[provider]}
-        return {name: text.format(**fill) for name, text in EMULATORS[provider].env.items()}
+        guest = self.guests.get(provider)
+        told = guest.env if guest else EMULATORS[provider].env
+        return {name: text.format(**fill) for name, text in told.items()}
 
     def hosts(self) -> Mapping[str, str]:
         """The vendors' real host names, and whose they are: for the proxy."""
-        return {host: name for name in self.clouds for host in EMULATORS[name].hosts}
+        built_in = (name for name in self.clouds if name not in self.guests)
+        return {host: name for name in built_in for host in EMULATORS[name].hosts}
 
     def machines_running(self) -> int:
         """Machines that run or are about to."""
@@ -283,14 +300,16 @@ def create_sandbox(
     providers: Sequence[str] | None = None,
     base_url: str,
     wall: Callable[[], float] | None = None,
+    guests: Mapping[str, Guest] | None = None,
 ) -> Sandbox:
     """A sandbox on a state folder (made where it is missing, private to the user).
 
     `providers` None = every emulator. Raises ValueError for an unknown provider. `wall` replaces
-    the wall clock in tests.
+    the wall clock in tests. `guests`: provider -> a cloud that is not among ours.
     """
+    guests = guests or {}
     chosen = tuple(EMULATORS) if providers is None else tuple(providers)
-    if unknown := sorted(set(chosen) - set(EMULATORS)):
+    if unknown := sorted(set(chosen) - set(EMULATORS) - set(guests)):
         raise ValueError(f"no emulator for {', '.join(unknown)}; there are {', '.join(EMULATORS)}")
     storage = Storage(folder)
     offset_s = storage.get("sandbox", "", "offset_s", float) or 0.0
@@ -307,4 +326,5 @@ def create_sandbox(
         seed=seed,
         providers=chosen,
         base_url=base_url,
+        guests=guests,
     )

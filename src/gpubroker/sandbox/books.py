@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from msgspec import Struct
@@ -136,13 +136,20 @@ class Books:
     # --- what changes ---------------------------------------------------------------------
 
     def add_thing(
-        self, account: str, kind: str, *, number_from: int = 1, name: str = "", **wire: Any
+        self,
+        account: str,
+        kind: str,
+        *,
+        number_from: int = 1,
+        named: Callable[[int], str] = str,
+        name: str = "",
+        **wire: Any,
     ) -> Thing:
-        """A volume, a key… `wire` is what only the emulator reads."""
+        """A volume, a key… `wire` is what only the emulator reads; `named` makes ids of numbers."""
         thing = Thing(
             provider=self.provider,
             kind=kind,
-            id=str(self.number(kind, number_from)),
+            id=named(self.number(kind, number_from)),
             account=account,
             name=name,
             created_at=self.clock.now(),
@@ -153,11 +160,11 @@ class Books:
         self.save(thing)
         return thing
 
-    def end_thing(self, thing: Thing) -> None:
-        """Deletes it; it stays known as ended."""
-        now = self.clock.now()
-        thing.ledger.close(now)
-        thing.ended_at, thing.state = now, "deleted"
+    def end_thing(self, thing: Thing, at: float | None = None) -> None:
+        """Deletes it, now or at a time that is over; it stays known as ended."""
+        ended_at = self.clock.now() if at is None else at
+        thing.ledger.close(ended_at)
+        thing.ended_at, thing.state = ended_at, "deleted"
         self.save(thing)
 
     def live_things(self, account: str, kind: str) -> list[Thing]:

@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+from operator import itemgetter
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from gpubroker.model.money import Nanos
 from gpubroker.model.terms import State
@@ -66,8 +70,15 @@ class Cloud(Books):
 
     # --- what customers do ----------------------------------------------------------------
 
-    def create(self, account: str, order: Order, *, number_from: int = 1) -> Machine:
-        """A new machine, pending, or stopped where the order says so.
+    def create(
+        self,
+        account: str,
+        order: Order,
+        *,
+        number_from: int = 1,
+        named: Callable[[int], str] = str,
+    ) -> Machine:
+        """A new machine, pending, or stopped where the order says so; `named` makes ids of numbers.
 
         Raises NoSlot where the slot cannot be had and the machine is to start.
         """
@@ -80,17 +91,20 @@ class Cloud(Books):
             gpu_rate = Nanos(round(gpu_rate * PRICE_CHANGED_FACTOR))
         trouble = tuple(kind for kind in BOOT_TROUBLE if self.faults.take("create", kind))
         lag = self.faults.take("create", "list_lag")
+        kept_gb = order.disk_gb if order.kept_disk_gb is None else order.kept_disk_gb
         machine = Machine(
             provider=self.provider,
-            id=str(self.number("machine", number_from)),
+            id=named(self.number("machine", number_from)),
             account=account,
             order=order,
             label=order.label,
             gpu=self._another_gpu(slot.gpu) if "wrong_gpu" in trouble else slot.gpu,
             gpu_rate=gpu_rate,
             disk_rate=self.facts.disk_rate(slot, order.disk_gb),
-            disk_rate_stopped=self.facts.disk_rate(slot, order.disk_gb, stopped=True),
+            disk_rate_stopped=self.facts.disk_rate(slot, kept_gb, stopped=True),
             created_at=now,
+            stops_at=order.stops_at,
+            ends_at=order.ends_at,
             state=State.STOPPED,
             trouble=trouble,
             hidden_until=now + lag.delay_s if lag else 0.0,
@@ -106,6 +120,7 @@ class Cloud(Books):
             self.relist(machine.order.slot)
         machine.ledger.open(*self._disk_line(machine), now)
         self.save(machine)
+        self._wake()
         return machine
 
     async def stop(self, machine: Machine) -> None:
@@ -114,17 +129,19 @@ class Cloud(Books):
             self._off(machine, State.STOPPED, "", self.clock.now())
             await self._align(machine)
 
-    def start(self, machine: Machine) -> None:
-        """Raises NoSlot where the GPU was taken meanwhile."""
+    def start(self, machine: Machine, *, wipe: bool = False) -> None:
+        """Raises NoSlot where the GPU was taken meanwhile; `wipe` starts from an empty folder."""
         if not (machine.exited or machine.state in (State.STOPPED, State.PREEMPTED)):
             return
         slot = self.slot(machine)
         if not (machine.holds_slot or self.stock.free(slot)):
             raise NoSlot(slot.key)
         now = self.clock.now()
+        machine.wipe = machine.wipe or wipe
         self._begin_boot(machine, now)
-        machine.ledger.close(now)
-        machine.ledger.open(*self._disk_line(machine), now)
+        if not machine.order.keeps_gpu:
+            machine.ledger.close(now)
+        self._charge_disk(machine, now)
         self.save(machine)
 
     def reboot(self, machine: Machine, *, wipe: bool = False) -> None:
@@ -132,7 +149,17 @@ class Cloud(Books):
         if machine.state == State.RUNNING or machine.exited:
             machine.booting_again, machine.wipe = True, wipe
             self._begin_boot(machine, self.clock.now())
+            self._charge_disk(machine, self.clock.now())
             self.save(machine)
+
+    def resize_disk(self, machine: Machine, *, gb: float, kept_gb: float) -> None:
+        """Another size, charged from now on; `kept_gb` as `Order.kept_disk_gb`."""
+        slot, now = self.slot(machine), self.clock.now()
+        machine.order = replace(machine.order, disk_gb=gb, kept_disk_gb=kept_gb)
+        machine.disk_rate = self.facts.disk_rate(slot, gb)
+        machine.disk_rate_stopped = self.facts.disk_rate(slot, kept_gb, stopped=True)
+        self._charge_disk(machine, now)
+        self.save(machine)
 
     async def terminate(self, machine: Machine) -> None:
         """Ends it for good. Idempotent."""
@@ -140,20 +167,20 @@ class Cloud(Books):
             return
         if self.faults.take("terminate", "terminate_ignored"):
             return
-        now = self.clock.now()
-        self._off(machine, State.TERMINATED, "", now)
-        machine.ledger.close(now)
-        machine.ended_at = now
-        self.save(machine)
-        await self._align(machine)
+        await self._end(machine, "", self.clock.now())
 
     async def end_from_inside(self, machine: Machine, reason: str) -> None:
-        """A container ended by itself: it keeps its GPU unpaid, and its disk, which is paid."""
+        """It ended by itself: it keeps its GPU, a container's unpaid, and its disk, paid.
+
+        Of a disk that does not outlive a stop nothing is left, and nothing paid, here too.
+        """
         if machine.state != State.RUNNING:
             return
         machine.state, machine.reason, machine.exited = State.FAILED, reason, True
         machine.running_since = None
-        machine.ledger.close(self.clock.now(), "gpu")
+        if not machine.order.is_vm:
+            machine.ledger.close(self.clock.now(), "gpu")
+            self._charge_disk(machine, self.clock.now())
         self.save(machine)
         await self._align(machine)
         self.commit()
@@ -189,6 +216,7 @@ class Cloud(Books):
     def next_due(self) -> float | None:
         """When something happens by itself next, in sandbox time."""
         dues = [m.due_at for m in self.machines.values() if m.due_at is not None]
+        dues += [m.timer for m in self.machines.values() if m.timer is not None]
         if spots := self._spots():
             dues.append(self._next_step(spots))
         return min(dues, default=None)
@@ -197,22 +225,45 @@ class Cloud(Books):
         """Makes happen, in order, all that was due by now: boots, preemptions, empty pockets."""
         async with self._settling:
             now = self.clock.now()
-            while True:
-                booting = min(
-                    (m for m in self.machines.values() if m.due_at is not None and m.due_at <= now),
-                    key=lambda m: m.due_at or 0.0,
-                    default=None,
-                )
-                spots = self._spots()
-                step = self._next_step(spots) if spots else now + 1
-                if booting and booting.due_at is not None and booting.due_at <= step:
-                    await self._boot(booting, booting.due_at)
-                elif step <= now:
-                    await self.check_market(step)
-                else:
-                    break
+            while events := [event for event in self._events() if event[0] <= now]:
+                at, happen = min(events, key=itemgetter(0))
+                await happen(at)
             await self._stop_the_penniless(now)
             self.commit()
+
+    def _events(self) -> list[tuple[float, Callable[[float], Awaitable[None]]]]:
+        """What happens by itself, and when; of things due at once the earlier in the list first."""
+        events: list[tuple[float, Callable[[float], Awaitable[None]]]] = []
+        machines = tuple(self.machines.values())
+        events += [(m.due_at, partial(self._boot, m)) for m in machines if m.due_at is not None]
+        events += [(m.timer, partial(self._go_off, m)) for m in machines if m.timer is not None]
+        if spots := self._spots():
+            events.append((self._next_step(spots), self.check_market))
+        return events
+
+    async def _go_off(self, machine: Machine, at: float) -> None:
+        """One of its timers."""
+        if machine.ends_at is not None and machine.ends_at <= at:
+            await self._end(machine, "its time was over", at)
+            return
+        machine.stops_at = None
+        if machine.holds_slot:
+            self._off(machine, State.STOPPED, "its time was over", at)
+            await self._align(machine)
+        self.save(machine)
+
+    async def _end(self, machine: Machine, reason: str, at: float) -> None:
+        self._off(machine, State.TERMINATED, reason, at)
+        machine.ledger.close(at)
+        machine.ended_at = at
+        self.save(machine)
+        self._end_its_things(machine, at)
+        await self._align(machine)
+
+    def _end_its_things(self, machine: Machine, at: float) -> None:
+        for thing in self.things.values():
+            if thing.ends_with == machine.id and thing.ended_at is None:
+                self.end_thing(thing, at)
 
     async def check_market(self, at: float) -> None:
         """Spot machines whose bid no longer wins are taken away; those that win again boot."""
@@ -249,7 +300,8 @@ class Cloud(Books):
         return [
             m
             for m in self.machines.values()
-            if m.is_spot and (m.holds_slot or m.state == State.PREEMPTED)
+            if m.is_spot
+            and (m.holds_slot or (m.state == State.PREEMPTED and m.order.comes_back))
         ]
 
     def _next_step(self, spots: list[Machine]) -> float:
@@ -260,20 +312,27 @@ class Cloud(Books):
         machine.due_at = None if "stuck_pending" in machine.trouble else at + self.facts.boot_s
         self._wake()
 
+    def _charge_disk(self, machine: Machine, at: float) -> None:
+        machine.ledger.close(at, "disk", "disk_stopped")
+        machine.ledger.open(*self._disk_line(machine), at)
+
     def _disk_line(self, machine: Machine) -> tuple[Component, Nanos]:
-        if machine.holds_slot:
+        wiped = machine.exited and machine.order.kept_disk_gb is not None
+        if machine.holds_slot and not wiped:
             return "disk", machine.disk_rate
         return "disk_stopped", machine.disk_rate_stopped
 
     def _preempt(self, machine: Machine, at: float) -> None:
         self._off(machine, State.PREEMPTED, "outbid", at)
+        if not machine.order.comes_back:
+            self._end_its_things(machine, at)
 
     def _off(self, machine: Machine, state: State, reason: str, at: float) -> None:
         held = machine.holds_slot
         machine.state, machine.reason = state, reason
         machine.due_at = machine.running_since = None
         machine.booting_again = machine.exited = False
-        if held:
+        if held and not machine.holds_slot:
             machine.ledger.close(at)
             machine.ledger.open(*self._disk_line(machine), at)
             self.relist(machine.order.slot)
@@ -285,7 +344,7 @@ class Cloud(Books):
             machine.state, machine.reason = State.FAILED, "the container could not be created"
         else:
             machine.state, machine.reason = State.RUNNING, ""
-            if machine.booting_again:
+            if machine.booting_again or machine.wipe:
                 await self._processes.halt(machine)
             await self._align(machine)
         # Another call may have stopped or ended it while its process came up.
@@ -314,11 +373,13 @@ class Cloud(Books):
         return next(gpu.name for gpu in self.facts.gpus if gpu.name != name)
 
     async def _stop_the_penniless(self, now: float) -> None:
-        paying = {m.account for m in self.machines.values() if m.holds_slot}
+        paying = {m.account for m in self.machines.values() if m.holds_slot or m.billed}
         for account in paying:
             if self.credit(account) > 0:
                 continue
             for machine in self.owned(account):
-                if machine.holds_slot:
+                if machine.order.ends_penniless and not machine.ended:
+                    await self._end(machine, "no credit", now)
+                elif machine.holds_slot:
                     self._off(machine, State.STOPPED, "no credit", now)
                     await self._align(machine)

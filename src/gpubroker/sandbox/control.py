@@ -138,7 +138,7 @@ class _Controls:
                 name: {
                     "base_url": sandbox.url(name),
                     "env": sandbox.env(name),
-                    "protocol": EMULATORS[name].protocol,
+                    "protocol": EMULATORS[name].protocol if name in EMULATORS else "rest",
                 }
                 for name in sandbox.clouds
             }
@@ -280,6 +280,8 @@ def machine_json(cloud: Cloud, machine: Machine, now: float) -> dict[str, Any]:
         "price_per_hour": usd(machine.price),
         "gpu_model": machine.gpu,
         "gpu_count": cloud.slot(machine).gpu_count,
+        "address": machine.address or None,
+        "ssh": {"host": machine.ssh_host, "port": machine.ssh_port} if machine.ssh_port else None,
     }
 
 

@@ -20,13 +20,21 @@ class MachineSpec(Struct, frozen=True, kw_only=True):
     user: str = "root"
     """The login name that the vendor reports."""
     keys: tuple[str, ...] = ()
-    """Public keys admitted, one line each: exactly these."""
+    """Public keys admitted, one line each: exactly these, and those of `authorized_keys`."""
+    keys_in_home: bool = False
+    """A VM: at its first boot `keys` become lines of the login user's `authorized_keys`, and that
+    file alone says who comes in."""
     env: Mapping[str, str] = {}
     env_in_ssh: bool = True
     """Whether SSH sessions see `env` (Vast.ai: only the container's own processes do)."""
     image: str = ""
     startup_script: str = ""
+    """Runs at every boot, as a container's does."""
+    user_data: bytes = b""
+    """Read and run as cloud-init does: as root, once in the machine's life."""
     command: str | None = None
+    programs: Mapping[str, str] = {}
+    """What the image brings: absolute path -> text, put there at each boot."""
     ports: tuple[tuple[int, str], ...] = ()
     """(container port, protocol) to publish."""
     docker: bool = False
@@ -41,6 +49,8 @@ class MachineSpec(Struct, frozen=True, kw_only=True):
     vcpus: int = 1
     ram_mb: int = 0
     disk_gb: int = 10
+    address: str = ""
+    """A loopback address of its own, for vendors that report no port: SSH is on 22 there."""
     ssh_port: int | None = None
     """The port of its former life, taken again where it is free."""
     published: Mapping[str, int] = {}
@@ -48,8 +58,10 @@ class MachineSpec(Struct, frozen=True, kw_only=True):
 
 
 class RunningMachine(Struct, frozen=True, kw_only=True):
-    """Where it answers, always on 127.0.0.1."""
+    """Where it answers, always on loopback."""
 
+    ssh_host: str = "127.0.0.1"
+    """The machine's own address where it can be had: not on every system can it."""
     ssh_port: int
     published: Mapping[str, int]
     host_key: str

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import os
-import shlex
 import shutil
+import time
+import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from pathlib import Path
 from types import MappingProxyType, ModuleType
@@ -14,6 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
+from gpubroker.sandbox.filesystem import (
+    furnish,
+    local_script,
+    script_words,
+    tell_boot,
+    tell_uptime,
+)
 from gpubroker.sandbox.host import MachineSpec, RunningMachine
 from gpubroker.sandbox.published import PublishedPort
 from gpubroker.sandbox.shell import (
@@ -21,13 +30,13 @@ from gpubroker.sandbox.shell import (
     end_all,
     environment,
     layout_of,
-    local_script,
     login_shell,
     spawn,
 )
 from gpubroker.sandbox.toolbox import install_tools
 
 if TYPE_CHECKING:
+    from gpubroker.sandbox.cloud_init import CloudInit
     from gpubroker.sandbox.ssh_server import SshServer
 
 _SSH_PORT = 22
@@ -50,9 +59,14 @@ class LoopbackHost:
     """
 
     def __init__(
-        self, on_power: PowerListener | None = None, on_exit: ExitListener | None = None
+        self,
+        on_power: PowerListener | None = None,
+        on_exit: ExitListener | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.on_power, self.on_exit = on_power, on_exit
+        self.clock = clock
+        """Sandbox time, which goes by in the machines."""
         self._watching: asyncio.Task[None] | None = None
         self._machines: dict[tuple[str, str], _Machine] = {}
         self._folders: dict[tuple[str, str], Path] = {}
@@ -66,7 +80,7 @@ class LoopbackHost:
             if at in self._machines:
                 self._machines[at].admit(spec.keys)
                 return self._machines[at].running
-            machine = _Machine(spec)
+            machine = _Machine(spec, self.clock)
             try:
                 await machine.start()
             except BaseException:
@@ -116,6 +130,7 @@ class LoopbackHost:
         while True:
             await asyncio.sleep(_LOOK_S)
             for at, machine in tuple(self._machines.items()):
+                machine.tell_uptime()
                 word = machine.power_word()
                 if word is not None:
                     await self._obey(at, machine, word)
@@ -138,8 +153,9 @@ class _Machine:
 
     running: RunningMachine
 
-    def __init__(self, spec: MachineSpec) -> None:
+    def __init__(self, spec: MachineSpec, clock: Callable[[], float]) -> None:
         self._spec = spec
+        self._clock, self._booted_at = clock, clock()
         self._keys = spec.keys
         self._layout = layout_of(spec)
         self._ssh: SshServer | None = None
@@ -149,9 +165,16 @@ class _Machine:
         self._exit_status: int | None = None
 
     def admit(self, keys: tuple[str, ...]) -> None:
-        self._keys = keys
-        if self._ssh is not None:
-            self._ssh.keys = _ssh_module().admitted(keys)
+        old, self._keys = self._keys, keys
+        if self._spec.keys_in_home:
+            _keys_module().keep_lines(self._layout, old, keys)
+        elif self._ssh is not None:
+            self._ssh.keys = _keys_module().admitted(keys)
+
+    def tell_uptime(self) -> None:
+        """Lets time go by in the machine."""
+        with contextlib.suppress(OSError):
+            tell_uptime(self._layout.root, self._clock() - self._booted_at)
 
     def power_word(self) -> str | None:
         """What a command in the machine asked for (off, reboot), said once."""
@@ -187,14 +210,26 @@ class _Machine:
         await end_all(self._layout.root)
         for name in ("power", "power.pending"):
             (self._layout.etc / name).unlink(missing_ok=True)
-        install_tools(self._spec, self._layout.tools, self._layout.etc)
-        self._ssh = module.SshServer(self._spec, self._spec.keys)
-        ssh_port = await self._ssh.open(self._spec.ssh_port)
+        furnish(self._layout.root, self._spec)
+        tell_boot(self._layout.root, str(uuid.uuid4()))
+        self.tell_uptime()
+        install_tools(self._spec, self._layout)
+        first_boot = await asyncio.to_thread(self._cloud_init)
+        keys = () if self._spec.keys_in_home else self._spec.keys
+        self._ssh = module.SshServer(self._spec, keys)
+        ssh_host, ssh_port = await self._ssh.open(self._spec.ssh_port)
         self.running = RunningMachine(
+            ssh_host=ssh_host,
             ssh_port=ssh_port,
             published=await self._publish(ssh_port),
             host_key=module.public_line(self._ssh.host_key),
         )
+        if self._spec.docker:
+            # What was told to restart with the machine does.
+            argv = [str(self._layout.tools / "docker"), "boot"]
+            self._run(self._logged("docker", argv, as_root=True))
+        if first_boot is not None:
+            self._run(first_boot.run(self._as_root))
         if self._spec.startup_script.strip():
             argv = _script_command(self._layout, self._spec.startup_script)
             self._run(self._logged("startup", argv))
@@ -229,16 +264,28 @@ class _Machine:
         self._boot.add(task)
         task.add_done_callback(self._boot.discard)
 
-    async def _command(self, text: str) -> None:
-        self._exit_status = await self._logged(
-            "container", [login_shell(), "-c", local_script(text)]
-        )
+    def _cloud_init(self) -> CloudInit | None:
+        """What its first boot does; None for a machine of a cloud without user data."""
+        if not (self._spec.user_data or self._spec.keys_in_home):
+            return None
+        from gpubroker.sandbox.cloud_init import CloudInit
 
-    async def _logged(self, name: str, argv: list[str]) -> int:
+        boot = CloudInit(self._spec)
+        boot.before_login()
+        return boot
+
+    async def _as_root(self, log: str, argv: list[str]) -> int:
+        return await self._logged(log, argv, as_root=True)
+
+    async def _command(self, text: str) -> None:
+        local = local_script(text, self._layout.root, self._spec.user)
+        self._exit_status = await self._logged("container", [login_shell(), "-c", local])
+
+    async def _logged(self, name: str, argv: list[str], *, as_root: bool = False) -> int:
         log = self._layout.logs / f"{name}.log"
         descriptor = os.open(log, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600)
         try:
-            env = environment(self._spec, of_login=False)
+            env = environment(self._spec, of_login=False, as_root=as_root)
             process = await spawn(self._spec, argv, env, streams=descriptor)
         finally:
             os.close(descriptor)
@@ -252,13 +299,15 @@ def _ssh_module() -> ModuleType:
     return importlib.import_module("gpubroker.sandbox.ssh_server")
 
 
+def _keys_module() -> ModuleType:
+    return importlib.import_module("gpubroker.sandbox.authorized_keys")
+
+
 def _script_command(layout: Layout, text: str) -> list[str]:
     """How a boot runs the script: by its own first line, else by the login shell."""
     file = layout.etc / "startup"
+    local = local_script(text, layout.root, layout.user)
     descriptor = os.open(file, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o700)
     with os.fdopen(descriptor, "w", encoding="utf-8") as output:
-        output.write(local_script(text))
-    first = text.partition("\n")[0].strip()
-    if first.startswith("#!"):
-        return [*shlex.split(first[2:]), str(file)]
-    return [login_shell(), str(file)]
+        output.write(local)
+    return [*(script_words(local) or [login_shell()]), str(file)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections import defaultdict
 from pathlib import Path
 
@@ -12,7 +13,16 @@ from gpubroker.sandbox.rented import Machine
 from gpubroker.sandbox.stock import CloudFacts, Slot
 
 CLOSED_PORT = 1
+_FIRST, _BLOCKS, _PER_BLOCK = 64, 64, 254 * 254
 """Where a machine with refused SSH is said to answer: nothing listens there."""
+
+
+def own_address(provider: str, machine_id: str) -> str:
+    """A loopback address that stays the machine's, and is most likely no other's."""
+    digest = hashlib.sha256(f"{provider}/{machine_id}".encode()).digest()
+    number = int.from_bytes(digest[:8])
+    block, place = number % _BLOCKS, number // _BLOCKS % _PER_BLOCK
+    return f"127.{_FIRST + block}.{place // 254 + 1}.{place % 254 + 1}"
 
 
 class Processes:
@@ -58,7 +68,11 @@ class Processes:
 
     async def _run(self, machine: Machine, slot: Slot) -> None:
         where = await self._host.start(self._spec(machine, slot))
-        machine.ssh_port = CLOSED_PORT if "ssh_refused" in machine.trouble else where.ssh_port
+        machine.ssh_port, machine.ssh_host = where.ssh_port, where.ssh_host
+        machine.address = own_address(self._provider, machine.id)
+        if "ssh_refused" in machine.trouble:
+            machine.ssh_port = CLOSED_PORT
+            machine.address = own_address(self._provider, f"{machine.id}/nobody")
         machine.published, machine.host_key = dict(where.published), where.host_key
 
     def _spec(self, machine: Machine, slot: Slot) -> MachineSpec:
@@ -67,14 +81,19 @@ class Processes:
             provider=self._provider,
             id=machine.id,
             folder=self.folder(machine),
-            hostname=order.name or machine.id,
+            hostname=order.hostname or order.name or machine.id,
             user=order.user,
             keys=machine.keys,
             env=order.env,
             env_in_ssh=order.env_in_ssh,
             image=order.image,
             startup_script=order.startup_script,
+            user_data=order.user_data,
+            docker=order.is_vm,
+            keys_in_home=order.is_vm,
+            address=own_address(self._provider, machine.id) if order.is_vm else "",
             command=order.command,
+            programs=order.programs,
             ports=order.ports,
             gpu_vendor=gpu.vendor,
             gpu_tool_name=gpu.tool_name,

@@ -37,13 +37,33 @@ class Order(Struct, frozen=True, kw_only=True):
     label: str = ""
     image: str = ""
     user: str = "root"
+    hostname: str = ""
+    """"" = the name."""
     env: dict[str, str] = {}
     env_in_ssh: bool = True
     startup_script: str = ""
+    user_data: bytes = b""
+    """For cloud-init, at the first boot."""
+    is_vm: bool = False
+    """With docker, an address of its own, keys in authorized_keys, and paid for while it is off."""
     command: str | None = None
     ports: tuple[tuple[int, str], ...] = ()
+    programs: dict[str, str] = {}
+    """What the image brings: absolute path -> text, put there at each boot."""
     keys: tuple[str, ...] = ()
     start: bool = True
+    keeps_gpu: bool = False
+    """Stopped, it holds its GPU all the same, and is paid for as if it ran."""
+    kept_disk_gb: float | None = None
+    """What is left of the disk, and paid, while it is stopped; None = all of it."""
+    stops_at: float | None = None
+    """When the cloud itself stops it."""
+    ends_at: float | None = None
+    """When the cloud itself ends it."""
+    comes_back: bool = True
+    """Taken away, it boots again as soon as its bid wins."""
+    ends_penniless: bool = False
+    """Without credit it is ended, not just stopped."""
     wire: dict[str, Any] = {}
     """What only the cloud's emulator reads."""
 
@@ -69,6 +89,9 @@ class Machine(Struct, kw_only=True):
     """When the next thing happens to it by itself: its boot is done."""
     running_since: float | None = None
     ended_at: float | None = None
+    stops_at: float | None = None
+    ends_at: float | None = None
+    """Timers that have not gone off yet."""
     wipe: bool = False
     """At the next boot it starts from an empty folder."""
     exited: bool = False
@@ -82,6 +105,9 @@ class Machine(Struct, kw_only=True):
     hidden_until: float = 0.0
     """Lists do not show it before."""
     keys: tuple[str, ...] = ()
+    address: str = ""
+    """Its own, where the vendor reports no ports."""
+    ssh_host: str = "127.0.0.1"
     ssh_port: int | None = None
     published: dict[str, int] = {}
     host_key: str = ""
@@ -101,7 +127,14 @@ class Machine(Struct, kw_only=True):
     @property
     def holds_slot(self) -> bool:
         """Whether nobody else can have its GPU."""
-        return self.state in HOLDS_SLOT
+        reserved = self.order.keeps_gpu and self.state == State.STOPPED
+        return reserved or self.state in HOLDS_SLOT
+
+    @property
+    def timer(self) -> float | None:
+        """When the next of its timers goes off."""
+        timers = [at for at in (self.stops_at, self.ends_at) if at is not None]
+        return None if self.ended else min(timers, default=None)
 
     @property
     def price(self) -> Nanos:
@@ -125,5 +158,7 @@ class Thing(Struct, kw_only=True):
     state: str = "active"
     created_at: float
     ended_at: float | None = None
+    ends_with: str = ""
+    """The machine whose end, by whatever cause, is its own too."""
     ledger: Ledger
     wire: dict[str, Any] = {}

@@ -111,6 +111,7 @@ async def serve(
             base_url=base_url,
         )
         host.on_power, host.on_exit = sandbox.machine_powered, sandbox.machine_exited
+        host.clock = sandbox.clock.now
         closing.push_async_callback(sandbox.close)
         await sandbox.start()
         token = secrets.token_hex(32)

@@ -19,10 +19,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from gpubroker.sandbox.filesystem import ROOT_VARIABLE as MARKER
 from gpubroker.sandbox.host import MachineSpec
-
-MARKER = "GPUBROKER_ROOT"
-"""Variable of every process of a machine; its value is the machine's folder."""
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _FILE_SIZE_LIMIT = 64 << 30
@@ -61,7 +59,7 @@ class Layout(Struct, frozen=True):
 
     @property
     def logs(self) -> Path:
-        """`startup.log` and `container.log`."""
+        """`startup.log`, `container.log`, `cloud-init-output.log`: the machine's /var/log."""
         return self.root / "logs"
 
     @property
@@ -80,6 +78,11 @@ class Layout(Struct, frozen=True):
         self.root.chmod(0o700)
         for folder in (self.home, self.tools, self.logs, self.etc, self.temporary):
             folder.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def authorized_keys(self) -> Path:
+        """The login user's."""
+        return self.home / ".ssh" / "authorized_keys"
 
 
 def layout_of(spec: MachineSpec) -> Layout:
@@ -103,38 +106,34 @@ def interactive_shell(spec: MachineSpec) -> list[str]:
     return [shell, "--rcfile", str(file), "-i"]
 
 
-def local_script(text: str) -> str:
-    """The script with /etc/environment meaning the machine's own file.
-
-    The machine has no file system of its own, and vendors' documents tell users to append to
-    that file; the real one of this computer must not be touched.
-    """
-    return text.replace("/etc/environment", f'"${MARKER}"/etc/environment')
-
-
-def environment(spec: MachineSpec, *, of_login: bool, terminal: str = "") -> dict[str, str]:
+def environment(
+    spec: MachineSpec, *, of_login: bool, terminal: str = "", as_root: bool = False
+) -> dict[str, str]:
     """The whole environment of a process of the machine, built from nothing.
 
     `of_login`: an SSH session, which sees the machine's variables only where the vendor shows
     them there, and those of the machine's etc/environment. A container's process sees them all.
+    `as_root`: of the machine's own services, whoever logs in.
     """
     layout = layout_of(spec)
+    user = "root" if as_root else spec.user
     shown = {} if of_login and not spec.env_in_ssh else dict(spec.env)
     if of_login:
         shown |= _lines_of(layout.etc / "environment")
     path = shown.get("PATH", SYSTEM_PATH)
     tools = str(layout.tools)
+    own_path = f"{tools}:{layout.root}/usr/local/bin:{layout.root}/usr/local/sbin"
     return (
         {"LANG": "C.UTF-8", "TERM": terminal or "dumb"}
         | {name: value for name, value in shown.items() if _can_be_set(name, value)}
         | {
-            "HOME": str(layout.home),
+            "HOME": str(layout.root / "root" if as_root else layout.home),
             "HOSTNAME": spec.hostname,
-            "LOGNAME": spec.user,
-            "PATH": path if path.split(":")[0] == tools else f"{tools}:{path}",
+            "LOGNAME": user,
+            "PATH": path if path.split(":")[0] == tools else f"{own_path}:{path}",
             "SHELL": login_shell(),
             "TMPDIR": str(layout.temporary),
-            "USER": spec.user,
+            "USER": user,
             "GPUBROKER_MACHINE": f"{spec.provider}/{spec.id}",
             MARKER: str(layout.root),
         }

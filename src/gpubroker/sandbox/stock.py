@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from gpubroker.model.money import Nanos, nanos
 
@@ -53,6 +54,16 @@ class Slot(Struct, frozen=True, kw_only=True):
     cuda_version: str = "12.8"
     facts: Mapping[str, Any] = {}
     """What only this cloud's emulator reads."""
+    host: str = ""
+    """The host that it is a part of, with its other parts; "" = it is a host of its own."""
+    host_gpus: int = 0
+    price_swing: float = _PRICE_SWING
+    """How far the on-demand price moves; 0 for a list price."""
+
+    @property
+    def home(self) -> str:
+        """The host, named also where there is but one slot on it."""
+        return self.host or self.key
 
 
 class SlotRow(Struct, frozen=True, kw_only=True):
@@ -72,6 +83,8 @@ class SlotRow(Struct, frozen=True, kw_only=True):
     driver_version: str = "570.133.20"
     cuda_version: str = "12.8"
     facts: Mapping[str, Any] = {}
+    parts: tuple[int, ...] = ()
+    """Rented in parts of so many GPUs each, as far as they are free; () = only as a whole."""
 
 
 class CloudFacts(Struct, frozen=True, kw_only=True):
@@ -84,6 +97,8 @@ class CloudFacts(Struct, frozen=True, kw_only=True):
     hours_per_month: int = 730
     stopped_disk_factor: float = 1.0
     """How much dearer a stopped machine's disk is."""
+    price_swing: float = _PRICE_SWING
+    """How far on-demand prices move; 0 where they are list prices."""
     gpus: tuple[GpuFacts, ...]
     slots: tuple[SlotRow, ...]
 
@@ -101,10 +116,34 @@ def shipped_facts(provider: str) -> CloudFacts:
 
 def shipped_slots(facts: CloudFacts) -> tuple[Slot, ...]:
     """The stock of a cloud's facts: USD become nano-dollars."""
-    return tuple(_slot(row) for row in facts.slots)
+    return tuple(
+        slot for row in facts.slots for slot in _slots(row, price_swing=facts.price_swing)
+    )
 
 
-def _slot(row: SlotRow) -> Slot:
+def _slots(row: SlotRow, *, price_swing: float) -> tuple[Slot, ...]:
+    whole = _slot(row, price_swing)
+    return tuple(_part(whole, count) for count in row.parts) or (whole,)
+
+
+def _part(whole: Slot, count: int) -> Slot:
+    share = count / whole.gpu_count
+    floor = whole.spot_floor
+    return replace(
+        whole,
+        key=f"{whole.key}/{count}",
+        gpu_count=count,
+        price=Nanos(round(whole.price * share)),
+        spot_floor=None if floor is None else Nanos(round(floor * share)),
+        vcpus=whole.vcpus * share,
+        ram_mb=int(whole.ram_mb * share),
+        quantity=whole.gpu_count // count,
+        host=whole.key,
+        host_gpus=whole.gpu_count,
+    )
+
+
+def _slot(row: SlotRow, price_swing: float) -> Slot:
     return Slot(
         key=row.key,
         gpu=row.gpu,
@@ -120,6 +159,7 @@ def _slot(row: SlotRow) -> Slot:
         driver_version=row.driver_version,
         cuda_version=row.cuda_version,
         facts=row.facts,
+        price_swing=price_swing,
     )
 
 
@@ -147,6 +187,11 @@ class Stock:
         pushes: dict[str, Push] | None = None,
     ) -> None:
         self.slots = {slot.key: slot for slot in slots}
+        self.by_gpu: dict[str, list[Slot]] = {}
+        self._parts: dict[str, list[Slot]] = {}
+        for slot in slots:
+            self.by_gpu.setdefault(slot.gpu, []).append(slot)
+            self._parts.setdefault(slot.home, []).append(slot)
         self.pushes = pushes if pushes is not None else {}
         self._seed = seed
         self._holders = holders
@@ -160,7 +205,7 @@ class Stock:
 
     def price(self, slot: Slot, now: float) -> Nanos:
         """On-demand, per hour, without disk."""
-        return self._moved(slot, slot.price, _PRICE_SWING, now)
+        return self._moved(slot, slot.price, slot.price_swing, now)
 
     def floor(self, slot: Slot, now: float) -> Nanos | None:
         """The least bid that wins, None where the slot is not sold as spot."""
@@ -172,20 +217,27 @@ class Stock:
         """Whether it can be rented now."""
         if self._holders(slot.key) >= slot.quantity:
             return False
+        if slot.host and self.gpus_free(slot) < slot.gpu_count:
+            return False
         push = self.pushes.get(slot.gpu)
         if push is None or push.available is None:
             return True
-        same = [other.key for other in self.slots.values() if other.gpu == slot.gpu]
-        return slot.key in same[: push.available]
+        same = dict.fromkeys(other.home for other in self.by_gpu[slot.gpu])
+        return slot.home in tuple(same)[: push.available]
+
+    def gpus_free(self, slot: Slot) -> int:
+        """How many GPUs of a host that is rented in parts nobody has."""
+        parts = self._parts[slot.home]
+        return slot.host_gpus - sum(self._holders(part.key) * part.gpu_count for part in parts)
 
     def next_step(self, slot: Slot, after: float) -> float:
         """When its price moves next."""
-        phase = self._dice(slot.key, -1) * PRICE_STEP_S
+        phase = self._dice(slot.home, -1) * PRICE_STEP_S
         return ((after - phase) // PRICE_STEP_S + 1) * PRICE_STEP_S + phase
 
     def _moved(self, slot: Slot, base: int, swing: float, now: float) -> Nanos:
         step = round(self.next_step(slot, now) // PRICE_STEP_S)
-        factor = 1 + swing * (2 * self._dice(slot.key, step) - 1)
+        factor = 1 + swing * (2 * self._dice(slot.home, step) - 1)
         push = self.pushes.get(slot.gpu)
         if push is not None:
             factor *= push.price_factor

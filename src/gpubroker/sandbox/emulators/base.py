@@ -126,6 +126,14 @@ class Emulator(ABC):
     def server_error(self) -> Response:
         """The 500."""
 
+    def account_of(self, key: str, *, other: bool) -> Account | None:
+        """Whose a call's key is, None for a bad one; `other` as `Books.account`."""
+        return self.cloud.account(key, other=other)
+
+    async def operation_of(self, _request: Request, route: Route) -> str:
+        """What a call does; for protocols that tell it in the body, not in the path."""
+        return route.operation
+
     # --- what happens to a call -----------------------------------------------------------
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -145,8 +153,9 @@ class Emulator(ABC):
         if found is None:
             return self.refuse_path(method_exists=bool(matches))
         match, route = found
-        call = Call(request, route.operation, match.groups(), self.cloud.clock.now())
-        fault = self.cloud.faults.take_call(route.operation)
+        operation = await self.operation_of(request, route)
+        call = Call(request, operation, match.groups(), self.cloud.clock.now())
+        fault = self.cloud.faults.take_call(operation)
         response = await (self._befall(fault, call, route) if fault else self._do(call, route))
         self.cloud.commit()
         return response
@@ -200,8 +209,8 @@ class Emulator(ABC):
             if route.key == "required":
                 raise Refusal(self.refuse_no_key())
         else:
-            other = self.cloud.faults.take(route.operation, "other_account")
-            call.account = self.cloud.account(key, other=other is not None)
+            other = self.cloud.faults.take(call.operation, "other_account")
+            call.account = self.account_of(key, other=other is not None)
             if call.account is None:
                 raise Refusal(self.refuse_key())
         if route.limit:

@@ -6,8 +6,10 @@ import hashlib
 import json
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 UTILISATION = "utilisation"
 """A file beside the facts with a percentage: what the tools report as load (0 without it)."""
@@ -43,6 +45,45 @@ def load() -> Facts:
     return Facts(
         **json.loads(file.read_text()), utilisation=int(percent) if percent.isdecimal() else 0
     )
+
+
+def variable(name: str) -> str:
+    """One of the variables that every process of a machine has."""
+    return os.environ[name]
+
+
+def alive(pid: int) -> bool:
+    """Whether the process is there and has not ended: who has may wait to be buried for long."""
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return False
+    return _state_and_group(Path(f"/proc/{pid}/stat"))[0] not in "ZX"
+
+
+def alive_in_group(leader: int) -> bool:
+    """Whether a process of the group is."""
+    try:
+        os.killpg(leader, 0)
+    except OSError:
+        return False
+    known = [_state_and_group(file) for file in Path("/proc").glob("[0-9]*/stat")]
+    return not known or any(group == leader and state not in "ZX" for state, group in known)
+
+
+def _state_and_group(stat: Path) -> tuple[str, int]:
+    """By /proc; running, and of no group, where there is none."""
+    try:
+        words = stat.read_text().rpartition(")")[2].split()
+    except OSError:
+        return "R", 0
+    return words[0], int(words[2])
+
+
+def become(argv: list[str], env: Mapping[str, str] | None = None) -> NoReturn:
+    """Another command takes this process's place. Raises OSError where it cannot be run."""
+    sys.stdout.flush()
+    os.execvpe(argv[0], argv, os.environ if env is None else env)  # noqa: S606  (its own purpose)
 
 
 def refuse(words: str, code: int = 2) -> int:

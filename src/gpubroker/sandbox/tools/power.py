@@ -8,21 +8,15 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 from .facts import refuse, say
+from .waiting import start_later
 
 _WORDS = {"reboot": "reboot", "kexec": "reboot", "poweroff": "off", "halt": "off"}
 _MINUTE_S = 60
 _DAY_S = 86_400
-_LATER = """
-import sys, time
-time.sleep(float(sys.argv[1]))
-open(sys.argv[2], "w").write(sys.argv[3])
-"""
 
 
 def _wait_s(when: str) -> float:
@@ -50,11 +44,6 @@ def main(argv: list[str]) -> int:
     pending = etc / "power.pending"
     flags = [word for word in arguments if word.startswith("-")]
     times = [word for word in arguments if not word.startswith("-")]
-    if name == "systemctl":
-        verb = times[0] if times else ""
-        if verb not in _WORDS:
-            return refuse("System has not been booted with systemd as init system.", 1)
-        name, times = verb, []
     _cancel(pending)
     if "-c" in flags:
         return 0
@@ -66,13 +55,6 @@ def main(argv: list[str]) -> int:
     if not wait_s:
         (etc / "power").write_text(word)
         return 0
-    silent = subprocess.DEVNULL
-    waiting = subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", _LATER, str(wait_s), str(etc / "power"), word],
-        start_new_session=True,
-        stdin=silent,
-        stdout=silent,
-        stderr=silent,
-    )
-    pending.write_text(str(waiting.pid))
+    leave = ["/bin/sh", "-c", 'printf %s "$1" >"$2"', "sh", word, str(etc / "power")]
+    pending.write_text(str(start_later(wait_s, leave)))
     return say(f"The machine will go down ({word}) in {wait_s:.0f} s; 'shutdown -c' cancels.")

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from gpubroker.sandbox.cloud import Cloud
-from gpubroker.sandbox.emulators.base import Emulator, Limit, Route, answer
+from gpubroker.sandbox.emulators.base import Call, Emulator, Limit, Route, answer
 from gpubroker.sandbox.emulators.vast_ai import (
     billing,
     create,
@@ -20,6 +20,8 @@ from gpubroker.sandbox.emulators.vast_ai import (
 )
 
 V0, V1 = "/api/v0", "/api/v1"
+_OF_ITSELF = (instances.show, instances.manage, instances.destroy)
+_NOT_PERMITTED = "This key has no such permission."
 
 
 class VastAi(Emulator):
@@ -75,6 +77,17 @@ class VastAi(Emulator):
         if scheme.lower() == "bearer" and key:
             return key
         return request.query_params.get("api_key")
+
+    def _admit(self, call: Call, route: Route) -> None:
+        """A machine's own key counts for that machine alone."""
+        key = self.key_of(call.request)
+        for machine in self.cloud.machines.values():
+            if key and machine.order.wire.get("instance_api_key") == key and not machine.ended:
+                if route.handler not in _OF_ITSELF or call.ids[:1] != (machine.id,):
+                    raise words.refusal(403, "auth_error", _NOT_PERMITTED)
+                call.account = self.cloud.accounts[machine.account]
+                return
+        super()._admit(call, route)
 
     def refuse_no_key(self) -> Response:
         """403 auth_error."""

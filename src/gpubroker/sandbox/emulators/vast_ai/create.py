@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import Any
 
+from msgspec import structs
 from starlette.responses import Response
 
 from gpubroker.model.money import nanos, usd
@@ -33,7 +34,8 @@ async def create(api: Emulator, call: Call) -> Response:
     check_query(call.request)
     order = _order(call.body)
     machine = _accept(api.cloud, call, check_number(call.ids[0], "ask_id"), order)
-    return success(new_contract=int(machine.id), instance_api_key=secrets.token_hex(32))
+    own_key = machine.order.wire["instance_api_key"]
+    return success(new_contract=int(machine.id), instance_api_key=own_key)
 
 
 async def create_many(api: Emulator, call: Call) -> Response:
@@ -86,6 +88,7 @@ def _accept(cloud: Cloud, call: Call, offer_id: int, order: InstanceOrder) -> Ma
         )
     except NoSlot:
         raise taken(None, cancel=order.cancel_unavail, offer_id=offer_id) from None
+    _tell_itself(cloud, machine)
     if order.volume:
         _add_volume(cloud, call, machine, order)
     if too_low:
@@ -93,6 +96,17 @@ def _accept(cloud: Cloud, call: Call, offer_id: int, order: InstanceOrder) -> Ma
         msg = f"error 400/3742: bid {order.price} is below the minimum bid {floor:.4f}."
         raise refusal(400, "invalid_price", msg, ask_id=offer_id, new_contract=int(machine.id))
     return machine
+
+
+def _tell_itself(cloud: Cloud, machine: Machine) -> None:
+    """Every container knows its number and a key that is good for it alone."""
+    own_key = secrets.token_hex(32)
+    machine.order = structs.replace(
+        machine.order,
+        env=machine.order.env | {"CONTAINER_ID": machine.id, "CONTAINER_API_KEY": own_key},
+        wire=machine.order.wire | {"instance_api_key": own_key},
+    )
+    cloud.save(machine)
 
 
 def _check_order(
