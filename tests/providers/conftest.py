@@ -15,10 +15,13 @@ import pytest
 from gpubroker.model.identity import Attempt, Ref
 from gpubroker.model.launch import LaunchSpec
 from gpubroker.model.terms import Market
+from gpubroker.providers import runpod as runpod_module
 from gpubroker.providers.accounts import Account
 from gpubroker.providers.http import Transport
 from gpubroker.providers.redaction import Redactor
-from gpubroker.providers.vast_ai import SHOWN, VastAi, parse_offers
+from gpubroker.providers.runpod import RunPod
+from gpubroker.providers.vast_ai import SHOWN, VastAi
+from gpubroker.providers.vast_ai_market import parse_offers
 
 KEY = "k3y-0f-the-tests-n0t-real"
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -286,3 +289,99 @@ def raw_server() -> Callable[[], Any]:
 @pytest.fixture
 def answered() -> Callable[..., bytes]:
     return http_answer
+
+
+# RunPod
+
+
+@pytest.fixture
+def runpod(vendor: Vendor, clock: ManualClock) -> RunPod:
+    transport = Transport(
+        "runpod",
+        "https://runpod.test",
+        auth=lambda: {"authorization": f"Bearer {KEY}"},
+        redactor=Redactor(runpod_module.SHOWN, (KEY,)),
+        clock=clock,
+        wire=httpx2.MockTransport(vendor),
+    )
+    return RunPod(Account("runpod", "default", {"RUNPOD_API_KEY": KEY}, "test"), transport)
+
+
+@pytest.fixture
+def gpu_type() -> Callable[..., dict[str, Any]]:
+    """One GPU type of the market, with changes."""
+
+    def make(**changes: Any) -> dict[str, Any]:
+        row = {
+            "id": "NVIDIA GeForce RTX 4090",
+            "memoryInGb": 24,
+            "secureCloud": True,
+            "communityCloud": True,
+            "maxGpuCountSecureCloud": 8,
+            "maxGpuCountCommunityCloud": 4,
+            "minPodGpuCount": None,
+            "securePrice": 0.69,
+            "communityPrice": 0.34,
+            "secureSpotPrice": 0.35,
+            "communitySpotPrice": 0.2,
+        }
+        return row | changes
+
+    return make
+
+
+@pytest.fixture
+def market_of() -> Callable[..., dict[str, Any]]:
+    """The answer to `asked` of these types: `lowest(type, asked)` tells each price."""
+
+    def make(
+        asked: Any, types: Any, lowest: Callable[..., Any], centers: Any = None
+    ) -> dict[str, Any]:
+        rows = [row | {f"p{at}": lowest(row, one) for at, one in enumerate(asked)} for row in types]
+        return {"data": {"gpuTypes": rows, "dataCenters": centers or []}}
+
+    return make
+
+
+@pytest.fixture
+def pod() -> Callable[..., dict[str, Any]]:
+    """One machine of RunPod's list, with changes."""
+
+    def make(**changes: Any) -> dict[str, Any]:
+        row = {
+            "id": "7h9k2m4n6p",
+            "name": "gb-abcdef-abcdefghijklmnop",
+            "status": "RUNNING",
+            "actions": ["stop", "restart", "terminate"],
+            "image": "ubuntu:24.04",
+            "args": "bash -c 'sesame-args'",
+            "disk": 20,
+            "ports": ["22/tcp", "9000/tcp", "8888/http"],
+            "env": {"TOKEN": "sesame-sesame"},
+            "registry": None,
+            "mounts": {},
+            "gpu": {"id": "NVIDIA GeForce RTX 4090", "count": 2},
+            "cloud": "SECURE",
+            "dataCenterId": "US-KS-2",
+            "cudaVersion": "12.8",
+            "ssh": {
+                "proxy": {"host": "ssh.runpod.test", "port": 22, "username": "7h9k-6441",
+                          "command": "ssh 7h9k-6441@ssh.runpod.test"},
+                "direct": {"host": "203.0.113.7", "port": 34446, "username": "root",
+                           "command": "ssh root@203.0.113.7 -p 34446"},
+            },
+            "template": None,
+            "cost": 1.38,
+            "locked": False,
+            "globalNetworking": {"enabled": False},
+            "runtime": {"uptime": 3600, "ports": [
+                {"private": 22, "public": 34446, "type": "tcp", "ip": "203.0.113.7"},
+                {"private": 9000, "public": 40900, "type": "tcp", "ip": "203.0.113.7"},
+                {"private": 8888, "public": 60001, "type": "http", "ip": "100.65.0.7"},
+            ]},
+            "createdAt": "2026-03-01T12:00:00Z",
+            "startedAt": "2026-03-01T12:02:00Z",
+        }  # fmt: skip
+        return row | changes
+
+    return make

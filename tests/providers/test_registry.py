@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -70,30 +69,6 @@ def test_the_first_spelling_wins_and_an_empty_one_is_none() -> None:
     assert both is not None
     assert both.key == "first"
     assert account_of("vast_ai", {"VAST_AI_API_KEY": "  "}) is None
-
-
-@pytest.mark.parametrize("path", [".config/vastai/vast_api_key", ".vast_api_key"])
-def test_the_vendors_key_files_are_read_after_the_variables(tmp_path: Path, path: str) -> None:
-    file = tmp_path / path
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text("from-file\n")
-    found = account_of("vast_ai", {}, home=tmp_path)
-    assert found is not None
-    assert (found.key, found.found) == ("from-file", str(file))
-    variable = account_of("vast_ai", {"VAST_API_KEY": "from-env"}, home=tmp_path)
-    assert variable is not None
-    assert variable.key == "from-env"
-    assert account_of("vast_ai", {}) is None
-
-
-def test_the_configuration_folder_can_be_moved(tmp_path: Path) -> None:
-    file = tmp_path / "elsewhere/vastai/vast_api_key"
-    file.parent.mkdir(parents=True)
-    file.write_text("moved")
-    environ = {"XDG_CONFIG_HOME": str(tmp_path / "elsewhere")}
-    found = account_of("vast_ai", environ, home=tmp_path / "home")
-    assert found is not None
-    assert found.key == "moved"
 
 
 def test_half_of_a_pair_of_credentials_is_none() -> None:

@@ -26,8 +26,9 @@ from gpubroker.model.errors import (
 )
 from gpubroker.model.identity import Ref
 from gpubroker.model.instance import Endpoint
+from gpubroker.model.launch import RegistryAuth
 from gpubroker.model.query import Query
-from gpubroker.model.terms import Market, Resource, State
+from gpubroker.model.terms import Expiry, Market, Resource, State
 from gpubroker.providers.accounts import Account, Wiring
 from gpubroker.providers.base import Biddable, HasBalance, KeyAttachable, Stoppable
 from gpubroker.providers.http import Transport
@@ -52,7 +53,9 @@ async def test_create_is_one_request_that_carries_the_attempt(
     assert ref == Ref("vast_ai", "default", "", "77")
     (request,) = vendor.requests
     assert (request.method, request.url.path) == ("PUT", "/api/v0/asks/4711/")
-    assert vendor.body() == {
+    body = vendor.body()
+    assert """'TOKEN="sesame-sesame"'""" in body.pop("onstart")
+    assert body == {
         "client_id": "me",
         "image": "nvidia/cuda:12.4.1-runtime-ubuntu22.04",
         "disk": 20,
@@ -61,7 +64,6 @@ async def test_create_is_one_request_that_carries_the_attempt(
         "env": {"TOKEN": "sesame-sesame"},
         "target_state": "running",
         "cancel_unavail": True,
-        "onstart": """printf '%s\\n' 'TOKEN="sesame-sesame"' >> /etc/environment""",
     }
 
 
@@ -78,10 +80,66 @@ async def test_ports_scripts_and_the_bid_go_in_the_vendors_form(
     body = vendor.body()
     assert body["env"]["-p 8888:8888"] == body["env"]["-p 53:53/udp"] == "1"
     assert body["price"] == 0.31
-    variables, first, second = body["onstart"].split("\n")
-    assert variables.endswith(">> /etc/environment")
-    assert first == "echo hi"
-    assert second.startswith("nohup sh -c 'train '")
+    assert "echo hi" in body["onstart"]
+    assert len(body["onstart"]) <= 4096
+
+
+async def test_variables_that_the_vendor_cannot_hold_come_by_the_boots_text_alone(
+    vast: Any, vendor: Any, spec: Any, offer_of: Any, attempt: Any
+) -> None:
+    import msgspec
+
+    vendor.says({"success": True, "new_contract": 77})
+    env = {"A": "1", "LINES": "one\ntwo", "LONG": "x" * 256}
+    await vast.create(msgspec.structs.replace(spec, env=env), offer_of(), attempt, {})
+    body = vendor.body()
+    assert body["env"] == {"A": "1"}
+    for value in ("one\ntwo", "x" * 256):
+        assert value in body["onstart"]
+
+
+async def test_what_the_boots_text_cannot_hold_comes_over_ssh(
+    vast: Any, vendor: Any, spec: Any, offer_of: Any, attempt: Any
+) -> None:
+    import hashlib
+
+    import msgspec
+
+    vendor.says({"success": True, "new_contract": 77})
+    noise = (hashlib.sha256(bytes([n])).hexdigest() for n in range(256))
+    script = "#!/bin/sh\n# " + "".join(noise)
+    spec = msgspec.structs.replace(spec, startup_script=script)
+    await vast.create(spec, offer_of(), attempt, {})
+    assert len(vendor.body()["onstart"]) <= 4096
+    after = vast.after_boot(spec, offer_of(), attempt, vast.http.clock.now())
+    assert script.splitlines()[1] in after
+
+
+async def test_the_timer_on_the_machine_destroys_its_own_contract(
+    vast: Any, vendor: Any, spec: Any, offer_of: Any, attempt: Any
+) -> None:
+    import msgspec
+
+    vendor.says({"success": True, "new_contract": 77})
+    expires_at = vast.http.clock.now() + timedelta(hours=2)
+    spec = msgspec.structs.replace(spec, expires_at=expires_at)
+    await vast.create(spec, offer_of(), attempt, {})
+    onstart = vendor.body()["onstart"]
+    assert "echo 7200 >" in onstart
+    assert "-X DELETE" in onstart
+    assert f"{vast.http.base_url}/api/v0/instances/$CONTAINER_ID/" in onstart
+    assert vast.capabilities.expiry is Expiry.MACHINE_ENDS_BILLING
+
+
+async def test_a_private_images_login_goes_in_the_vendors_form(
+    vast: Any, vendor: Any, spec: Any, offer_of: Any, attempt: Any
+) -> None:
+    import msgspec
+
+    vendor.says({"success": True, "new_contract": 77})
+    auth = RegistryAuth("mine", "ghcr.io", "me", "sesame-s3same")
+    await vast.create(msgspec.structs.replace(spec, registry_auth=auth), offer_of(), attempt, {})
+    assert vendor.body()["image_login"] == "-u me -p sesame-s3same ghcr.io"
 
 
 @pytest.mark.parametrize(
@@ -89,15 +147,9 @@ async def test_ports_scripts_and_the_bid_go_in_the_vendors_form(
     [
         ({"disk_gb": 7}, "disk_gb"),
         ({"disk_gb": 901}, "disk_gb"),
-        ({"startup_script": "x" * 4097}, "startup_script"),
-        ({"startup_script": "x" * 4090, "command": "y"}, "startup_script"),
-        ({"env": {"A": "x" * 255}}, "env"),
-        ({"env": {f"V{n}": "x" * 250 for n in range(140)}}, "env"),
-        ({"env": {f"V{n}": "x" * 200 for n in range(20)}, "startup_script": ""}, "env"),
-        ({"env": {"A": "x" * 250}, "startup_script": "y" * 3900}, "startup_script"),
-        ({"env": {"A": "one\ntwo"}}, "env"),
         ({"env": {"-p 22:22": "1"}}, "env"),
         ({"env": {"--privileged": ""}}, "env"),
+        ({"registry_auth": RegistryAuth("a", "b", "c", "p w")}, "registry_auth"),
         ({"ports": tuple((port, "tcp") for port in range(1, 66))}, "ports"),
         ({"ports": ((0, "tcp"),)}, "ports"),
         ({"ports": ((80, "sctp"),)}, "ports"),

@@ -17,7 +17,7 @@ from gpubroker.model.errors import BadResponse, Invalid
 from gpubroker.model.offer import Offer
 from gpubroker.model.query import GpuWanted, Query
 from gpubroker.model.terms import Availability, Market
-from gpubroker.providers.vast_ai import parse_offers, search
+from gpubroker.providers.vast_ai_market import parse_offers, search
 
 Ask = Callable[..., dict[str, Any]]
 NOW = SystemClock().now()
@@ -241,7 +241,7 @@ async def test_a_page_by_names_is_complete_so_that_a_sold_offer_leaves_the_book(
         pages = [page async for page in vast.offers(query)]
         assert all(page.complete for page in pages)
         at = clock.now()
-        segment = segment.refreshed(pages, account="default", asked=query, at=at, whole=True)
+        segment = segment.refreshed(pages, asked=query, at=at, whole=True)
     assert [offer.key for offer in segment.offers] == ["2", "3"]
 
 

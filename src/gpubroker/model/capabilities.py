@@ -6,6 +6,8 @@ from typing import Literal
 
 from msgspec import Struct
 
+from gpubroker.model.launch import LaunchSpec
+from gpubroker.model.money import FREE, Nanos
 from gpubroker.model.terms import Carrier, Expiry, Kind, Market, Resource
 
 
@@ -36,9 +38,13 @@ class Capabilities(Struct, frozen=True, kw_only=True):
     env: Literal["native", "bootstrap", "none"]
     ports: Literal["any_tcp", "http_only", "at_create", "firewall", "none"]
     stop: Literal["keeps_disk", "loses_gpu", "none"]
+    stop_wipes: bool = False
+    """Whether the system's disk ends with a stop: a started machine has another host key then."""
     expiry: Expiry
+    registry_auth: bool = False
+    """Whether a private image's login can be given."""
     needs: tuple[Resource, ...] = ()
-    """Journalled before the create, in this order."""
+    """Journalled before the create, in this order; see `needed`."""
     create_deadline_s: float
     """The vendor acts on a create this long after it was sent, and not later."""
     list_lag_s: float
@@ -50,6 +56,17 @@ class Capabilities(Struct, frozen=True, kw_only=True):
     async_create: bool = False
     billing: Literal["exact", "daily", "balance", "manual"]
     billing_lag_s: float = 0
+    billing_query_cost: Nanos = FREE
+    """What one look at the record costs the user: such looks are few, and told."""
+    untold: frozenset[str] = frozenset()
+    """Fields of a request that the cloud's record is known to tell otherwise than it was asked:
+    "image", "disk", "ports", "count", "gpu", "region", "tier". They are not compared."""
     public_prices: bool = False
     """Offers are told without a key."""
     limits: tuple[Limit, ...]
+
+
+def needed(capabilities: Capabilities, spec: LaunchSpec) -> tuple[Resource, ...]:
+    """What must be made for this machine: a secret or volume only where it asks for one."""
+    asked = {Resource.SECRET: spec.registry_auth is not None, Resource.VOLUME: bool(spec.volumes)}
+    return tuple(what for what in capabilities.needs if asked.get(what, True))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 LONGEST = timedelta(days=3650)
@@ -23,3 +23,31 @@ def duration(text: str) -> timedelta:
     if not 0 < seconds <= LONGEST.total_seconds():
         raise ValueError(f'"{text}" is out of range: more than 0, at most {LONGEST.days}d')
     return timedelta(seconds=seconds)
+
+
+def short_span(seconds: float) -> str:
+    """As `duration` reads it, rounded down to the minute: 2h, 1h30m, 45m, 20s."""
+    whole = max(0, int(seconds))
+    if whole < UNITS_S["m"]:
+        return f"{whole}s"
+    days, rest = divmod(whole // 60, 24 * 60)
+    hours, minutes = divmod(rest, 60)
+    parts = ((days, "d"), (hours, "h"), (minutes, "m"))
+    return "".join(f"{amount}{unit}" for amount, unit in parts if amount)
+
+
+def moment(text: str, now: datetime) -> datetime:
+    """The time that "7d" ago was, or the one that "2026-11-21" or RFC 3339 names (UTC if not told).
+
+    ValueError says what was expected.
+    """
+    try:
+        at = datetime.fromisoformat(text.strip())
+    except ValueError:
+        pass
+    else:
+        return at if at.tzinfo else at.replace(tzinfo=UTC)
+    try:
+        return now - duration(text)
+    except ValueError:
+        raise ValueError(f'"{text}" is no time: write 7d, 12h or 2026-11-01') from None

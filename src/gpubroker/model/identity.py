@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 OWNER_LENGTH = 6
 ATTEMPT_LENGTH = 16
 _NAME = re.compile(rf"gb-([a-z2-7]{{{OWNER_LENGTH}}})-([a-z2-7]{{{ATTEMPT_LENGTH}}})")
+_OWNED = re.compile(rf"gb-([a-z2-7]{{{OWNER_LENGTH}}})(?:-.*)?")
 
 OWNER_TAG = "gpubroker-owner"
 ATTEMPT_TAG = "gpubroker-attempt"
@@ -44,6 +45,12 @@ def parse_name(text: str | None) -> tuple[str, str] | None:
     """(owner, attempt) of a name of ours, None for anything else."""
     match = _NAME.fullmatch(text) if text else None
     return (match[1], match[2]) if match else None
+
+
+def parse_owner(text: str | None) -> str | None:
+    """The owner of anything of ours: of an attempt, `gb-<owner>` itself, `gb-<owner>-<detail>`."""
+    match = _OWNED.fullmatch(text) if text else None
+    return match[1] if match else None
 
 
 class Attempt(Struct, frozen=True):

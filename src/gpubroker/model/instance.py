@@ -48,6 +48,9 @@ class Instance(Struct, frozen=True, kw_only=True, omit_defaults=True):
     gpu_count: int | None = None
     image: str | None = None
     disk_gb: float | None = None
+    region: str | None = None
+    """In the words of the offers; None where the record does not tell. Likewise `tier`."""
+    tier: str | None = None
     ssh: Endpoint | None = None
     ports: Mapping[str, str] = {}
     """"8888/tcp" -> "host:port" or URL."""
@@ -65,5 +68,26 @@ class Listing(Struct, frozen=True):
     complete: bool
     asked_at: datetime
     instances: tuple[Instance, ...]
-    resources: tuple[tuple[Resource, Ref, str | None], ...] = ()
-    """(what, where, attempt id)."""
+
+
+class HeldResource(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Something that an account has beside its machines: a key, a rule, a disk, an address."""
+
+    what: Resource
+    ref: Ref
+    name: str
+    """As the vendor holds it."""
+    owner: str | None
+    """Parsed from the name or a tag; None = not made by gpubroker."""
+    attempt: str | None
+    """None also for what the owner's machines share."""
+    created_at: datetime | None = None
+
+
+class Holdings(Struct, frozen=True):
+    """Everything of that sort in one scope; absence is evidence only where `complete`."""
+
+    account_uid: str
+    scope: str
+    complete: bool
+    resources: tuple[HeldResource, ...]

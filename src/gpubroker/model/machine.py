@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 from msgspec import Struct
@@ -70,7 +70,17 @@ class Machine(Struct, frozen=True, kw_only=True):
     started_at: datetime | None = None
     ended_at: datetime | None = None
     expires_at: datetime | None = None
+    """As wished."""
+    ends_at: datetime | None = None
+    """The earlier of the wish and of what is known to end it: this is the truth."""
+    confirmed: bool = False
+    """Whether the cloud or the machine's timer holds the wish, and ends it without us."""
     expiry: Expiry
+    idle_after: timedelta | None = None
+    """Ended after so long idle."""
+    idle_since: datetime | None = None
+    idle_word: str = ""
+    """By the last look: busy, idle, cannot tell; "" before it."""
     ssh: Endpoint | None = None
     host_key_alias: str = ""
     """Under which the pinned host key stands in known_hosts: the attempt's name."""
@@ -81,3 +91,17 @@ class Machine(Struct, frozen=True, kw_only=True):
     bill: Bill
     bill_checked_at: datetime | None = None
     tries: tuple[Try, ...] = ()
+    next_try_at: datetime | None = None
+    """Set while it has no machine and waits for stock."""
+    retry_until: datetime | None = None
+    """Nothing is tried after this; None where only its expiry ends the trying."""
+    gang: str = ""
+    """Of machines launched together: their common name."""
+    on_preempt: str = "stay"
+    preempted: int = 0
+    """How often its machine was taken away and replaced."""
+    mismatch: tuple[str, ...] = ()
+    """Where the cloud's record, or the machine, is not what was asked for."""
+    project: str = ""
+    """Whose spending it is."""
+    tags: Mapping[str, str] = {}

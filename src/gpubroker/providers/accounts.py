@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msgspec import Struct, field
 
-from gpubroker.catalog.clouds import Cloud, cloud
+from gpubroker.catalog.clouds import cloud
 from gpubroker.model.clock import Clock, SystemClock
 
 if TYPE_CHECKING:
     from gpubroker.providers.exchange import Observer
 
 DEFAULT = "default"
-
-KEY_FILES: Mapping[str, tuple[tuple[str, str], ...]] = {
-    "vast_ai": (("XDG_CONFIG_HOME", "vastai/vast_api_key"), ("HOME", ".vast_api_key")),
-}
-"""Files of the vendors' own clients, read after the variables: (folder's variable, path)."""
-_FOLDER_DEFAULTS = {"XDG_CONFIG_HOME": ".config"}
-_LARGEST_KEY_FILE = 64 * 1024
 
 
 class Account(Struct, frozen=True):
@@ -62,39 +54,22 @@ class Wiring(Struct, frozen=True):
     """A sandbox realm: nothing leaves this machine."""
     clock: Clock = field(default_factory=SystemClock)
     observers: Sequence[Observer] = ()
+    deadlines: Mapping[str, float] = {}
+    """Operation -> seconds for one request, where the transport's own are not wanted."""
 
 
-def account_of(
-    provider: str, environ: Mapping[str, str], *, home: Path | None = None, alias: str = DEFAULT
-) -> Account | None:
-    """The account whose credentials the environment or a key file holds, None without.
-
-    `home`: where key files are looked for, None to leave them out.
-    """
+def account_of(provider: str, environ: Mapping[str, str], alias: str = DEFAULT) -> Account | None:
+    """The account whose credentials these variables hold, None without."""
     known = cloud(provider)
     found: list[tuple[str, str, str]] = []
     for spellings in known.credentials:
         name = next((name for name in spellings if environ.get(name, "").strip()), None)
         if name:
             found.append((spellings[0], environ[name].strip(), name))
-    if known.credentials and len(found) == len(known.credentials):
-        secrets = {first: value for first, value, _ in found}
-        return Account(known.name, alias, secrets, ", ".join(name for *_, name in found))
-    return _from_file(known, environ, home, alias) if home else None
-
-
-def _from_file(known: Cloud, environ: Mapping[str, str], home: Path, alias: str) -> Account | None:
-    for variable, path in KEY_FILES.get(known.name, ()):
-        base = environ.get(variable) if variable in _FOLDER_DEFAULTS else None
-        file = (Path(base) if base else home / _FOLDER_DEFAULTS.get(variable, "")) / path
-        try:
-            with file.open(encoding="utf-8") as opened:
-                value = opened.read(_LARGEST_KEY_FILE).strip()
-        except (OSError, UnicodeDecodeError):
-            continue
-        if value:
-            return Account(known.name, alias, {known.credentials[0][0]: value}, str(file))
-    return None
+    if not known.credentials or len(found) != len(known.credentials):
+        return None
+    secrets = {first: value for first, value, _ in found}
+    return Account(known.name, alias, secrets, ", ".join(name for *_, name in found))
 
 
 def sandbox_accounts(

@@ -5,26 +5,51 @@ No sleep, no loop, no retry and no clock inside a provider.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from typing import ClassVar, Protocol, runtime_checkable
 
 from gpubroker.model.bill import Bill
 from gpubroker.model.capabilities import Capabilities
 from gpubroker.model.identity import Attempt, Ref
-from gpubroker.model.instance import Instance, Listing
+from gpubroker.model.instance import Holdings, Instance, Listing
 from gpubroker.model.launch import LaunchSpec
 from gpubroker.model.money import Nanos
 from gpubroker.model.offer import Offer, OfferPage
 from gpubroker.model.query import Query
+from gpubroker.model.quota import Quota
 from gpubroker.model.terms import Resource
 
 READS = frozenset(
-    {"whoami", "scopes", "offers", "find", "get", "list", "billing", "balance", "quotas", "logs"}
+    {
+        "whoami",
+        "scopes",
+        "offers",
+        "find",
+        "get",
+        "list",
+        "resources",
+        "billing",
+        "bills",
+        "balance",
+        "quotas",
+        "logs",
+    }
 )
 """May be retried by the retry decorator."""
 MUTATIONS = frozenset(
-    {"ensure", "create", "attach_key", "terminate", "release", "stop", "start", "extend", "bid"}
+    {
+        "ensure",
+        "create",
+        "attach_key",
+        "terminate",
+        "release",
+        "discard",
+        "stop",
+        "start",
+        "extend",
+        "bid",
+    }
 )
 """Sent once. Only the fleet repeats them, journalled."""
 
@@ -118,6 +143,70 @@ class HasBalance(Protocol):
 
     async def balance(self) -> Nanos:
         """What can still be spent; negative where the account owes."""
+        ...
+
+
+@runtime_checkable
+class BillsTogether(Protocol):
+    """Where one query tells the charges of many machines: for records that are scarce or cost."""
+
+    async def bills(self, asked: Sequence[tuple[Ref, datetime, datetime | None]]) -> Sequence[Bill]:
+        """As `billing` of each (ref, since, until), in that order, with as few queries as can be."""
+        ...
+
+
+@runtime_checkable
+class HasResources(Protocol):
+    """Where an account's keys, scripts, rules, addresses and disks can be read and ended.
+
+    Calls of their own, for a sweep alone: no list of machines pays for them.
+    """
+
+    async def resources(self, scope: str) -> Holdings:
+        """Everything that a launch may make beside a machine, foreign things too, all pages."""
+        ...
+
+    async def discard(self, what: Resource, ref: Ref) -> None:
+        """Idempotent end of one of them, of what an owner's machines share too.
+
+        WrongState while a machine uses it. The caller has made sure that it is wanted by nothing.
+        """
+        ...
+
+
+@runtime_checkable
+class HasQuotas(Protocol):
+    """Where the account's limits can be read before they are met."""
+
+    async def quotas(self) -> tuple[Quota, ...]:
+        """All that limit machines; what is not in there is not known to be limited."""
+        ...
+
+
+@runtime_checkable
+class Extendable(Protocol):
+    """Where the cloud itself ends machines at a time that can be moved."""
+
+    async def extend(self, ref: Ref, until: datetime) -> None:
+        """Idempotent. Success means accepted: what holds is the machine's `expires_at`."""
+        ...
+
+
+@runtime_checkable
+class BootsOverSsh(Protocol):
+    """Where the start of a machine may be more than its cloud takes at the create."""
+
+    def after_boot(self, spec: LaunchSpec, offer: Offer, attempt: Attempt, now: datetime) -> str:
+        """`Boot.after`, run over SSH before the machine is ready; "": all was sent. Pure."""
+        ...
+
+
+@runtime_checkable
+class EndsByItself(Protocol):
+    """Where the cloud ends some machines at a time given at the create, and never tells it."""
+
+    def ends_by_itself(self, spec: LaunchSpec, offer: Offer) -> datetime | None:
+        """When; asks nothing. None: not this one."""
         ...
 
 

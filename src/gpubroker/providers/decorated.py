@@ -14,6 +14,7 @@ from gpubroker.providers.calling import Call, in_call
 from gpubroker.providers.layers import Layer
 
 _ITERATED = "offers"
+_ASK_NOTHING = ("ends_by_itself", "after_boot")
 _PASSED_ON = ("name", "display_name", "website", "credentials", "capabilities")
 
 
@@ -92,6 +93,13 @@ def _method(operation: str, original: Callable[..., Any]) -> Callable[..., Any]:
     return through_layers
 
 
+def _inner(name: str) -> Callable[..., Any]:
+    def asks_nothing(self: Decorated, *arguments: Any) -> Any:
+        return getattr(self.inner, name)(*arguments)
+
+    return asks_nothing
+
+
 @functools.cache
 def _decorated_class(provider: type) -> type[Decorated]:
     # Real methods on a real class: `isinstance(x, Stoppable)` looks at the class from Python
@@ -99,6 +107,7 @@ def _decorated_class(provider: type) -> type[Decorated]:
     operations = {name for name in (READS | MUTATIONS) - {_ITERATED} if hasattr(provider, name)}
     members: dict[str, Any] = {name: _method(name, getattr(provider, name)) for name in operations}
     members |= {name: getattr(provider, name) for name in _PASSED_ON}
+    members |= {name: _inner(name) for name in _ASK_NOTHING if hasattr(provider, name)}
     return type(f"Decorated{provider.__name__}", (Decorated,), members)
 
 

@@ -18,6 +18,11 @@ class Answer(Struct, frozen=True):
     body: bytes
     asked_at: datetime
     """Before the request was sent."""
+    hidden: tuple[str, ...] = ()
+    """Secrets of the request, which a vendor may repeat: no error of this answer shows them."""
+
+    def __repr__(self) -> str:
+        return f"Answer({self.status}, {len(self.body)} bytes)"
 
     @property
     def ok(self) -> bool:

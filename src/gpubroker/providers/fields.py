@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from msgspec import Meta
 
@@ -15,10 +16,13 @@ Count = Annotated[int, Meta(ge=0, le=1_000_000)]
 Amount = Annotated[float, Meta(ge=0, le=1e15)]
 """Any size, rate or duration. NaN is refused as well: it is not >= 0."""
 Usd = Annotated[float, Meta(ge=0, le=HIGHEST_PRICE_USD)]
+SignedUsd = Annotated[float, Meta(ge=-1000 * HIGHEST_PRICE_USD, le=1000 * HIGHEST_PRICE_USD)]
+"""Balances, credits and charges: what `signed_nanos` takes."""
 Share = Annotated[float, Meta(ge=0, le=1)]
 Word = Annotated[str, Meta(max_length=200)]
 Text = Annotated[str, Meta(max_length=20_000)]
 
+_NANOS_PER_CENT = NANOS_PER_USD // 100
 LAST_EPOCH_S = 253402300799.0
 """The end of year 9999."""
 
@@ -28,6 +32,16 @@ def moment(epoch_s: float | None) -> datetime | None:
     if not epoch_s or not 0 < epoch_s <= LAST_EPOCH_S:
         return None
     return datetime.fromtimestamp(epoch_s, UTC)
+
+
+def told(row: object, names: Iterable[str]) -> dict[str, Any]:
+    """Those of the row's fields that hold something, for `Instance.raw`."""
+    return {name: value for name in names if (value := getattr(row, name)) is not None}
+
+
+def cents(amount: int) -> Nanos:
+    """Nano-dollars of a price in whole US cents."""
+    return Nanos(amount * _NANOS_PER_CENT)
 
 
 def signed_nanos(usd: float) -> Nanos:

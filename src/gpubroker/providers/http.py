@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urljoin, urlsplit
 
@@ -35,6 +37,8 @@ from gpubroker.providers.exchange import Answer, Exchange, Observer
 from gpubroker.providers.redaction import Redactor
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx2
 
 T = TypeVar("T")
@@ -46,6 +50,18 @@ MUTATION_DEADLINE_S = 60.0
 MOST_REDIRECTS = 3
 REDIRECTS_OF_GET = frozenset({301, 302, 303, 307, 308})
 REDIRECTS_OF_ANY = frozenset({307, 308})
+
+
+@cache
+def _trusted(*, trust_env: bool, file: str, folder: str) -> ssl.SSLContext:
+    """Reading all certificates takes as long as a request: once for all clouds.
+
+    `file`, `folder`: what the environment says of them, read by the library itself.
+    """
+    del file, folder
+    import httpx2
+
+    return httpx2.create_ssl_context(trust_env=trust_env)
 
 
 class Transport:
@@ -147,9 +163,10 @@ class Transport:
         answer: Answer | None = None,
     ) -> BrokerError:
         """An error of this provider, with the answer's text redacted."""
-        raw = self.redactor.body(answer.body) if answer else ""
+        redactor = self.redactor.hiding(answer.hidden) if answer else self.redactor
+        raw = redactor.body(answer.body) if answer else ""
         error = kind(
-            f"{self.provider}, {operation}: {self.redactor.text(happened)}",
+            f"{self.provider}, {operation}: {redactor.text(happened)}",
             provider=self.provider,
             operation=operation,
             raw=raw,
@@ -173,6 +190,11 @@ class Transport:
 
             self._client = httpx2.AsyncClient(
                 transport=self._wire,
+                verify=_trusted(
+                    trust_env=not self._loopback_only,
+                    file=os.environ.get("SSL_CERT_FILE", ""),
+                    folder=os.environ.get("SSL_CERT_DIR", ""),
+                ),
                 follow_redirects=False,
                 trust_env=not self._loopback_only,
                 limits=httpx2.Limits(max_connections=50, max_keepalive_connections=10),
@@ -189,6 +211,10 @@ class Transport:
     def on_network(self) -> bool:
         """Whether a real connection reports its phases."""
         return self._wire is None
+
+    def authorize(self, auth: Callable[[], Mapping[str, str]]) -> None:
+        """Another source of the credentials: a token that the key is exchanged for."""
+        self._auth = auth
 
     def auth_headers(self) -> Mapping[str, str]:
         """The account's credentials, in the vendor's form."""
@@ -303,7 +329,7 @@ class _Request:
         except httpx2.HTTPError as fault:
             raise self._failed(type(fault).__name__, Unavailable) from None
         received = {name.lower(): value for name, value in response.headers.items()}
-        return Answer(response.status_code, received, body, asked_at)
+        return Answer(response.status_code, received, body, asked_at, tuple(self._hide))
 
     async def _read(self, response: httpx2.Response) -> bytes:
         chunks: list[bytes] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -20,28 +20,39 @@ _BAD_SHARE = 10
 
 
 class RowReader(Generic[Row]):
-    """Reads `{"<under>": [row, …]}`: all rows at once where all are sound, else one by one."""
+    """Reads `{"<under>": [row, …]}`: all rows at once where all are sound, else one by one.
 
-    def __init__(self, row: type[Row], *, under: str, provider: str) -> None:
-        answer = msgspec.defstruct("Rows", [("rows", list[row], msgspec.field(name=under))])  # type: ignore[valid-type]  # a type only at run time
-        self._row, self._under, self._provider = row, under, provider
-        self._decoder = msgspec.json.Decoder(answer)
+    `keyed`: the rows stand in an object, each under its name: `{"<under>": {"a10": row, …}}`.
+    `under` "": the answer is the list itself.
+    """
+
+    def __init__(self, row: type[Row], *, under: str, provider: str, keyed: bool = False) -> None:
+        shape = dict[str, row] if keyed else list[row]  # type: ignore[valid-type]  # at run time
+        answer = msgspec.defstruct("Rows", [("rows", shape, msgspec.field(name=under or "rows"))])
+        self._row, self._under, self._provider, self._keyed = row, under, provider, keyed
+        self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(answer if under else shape)
 
     def read(self, body: bytes) -> tuple[list[Row], list[Rejected]]:
         """The rows and what was put aside. BadResponse where this is no such answer at all."""
         try:
-            return cast("Any", self._decoder.decode(body)).rows, []
+            answer = self._decoder.decode(body)
         except (msgspec.DecodeError, RecursionError):
             return self._one_by_one(body)
+        rows = answer.rows if self._under else answer
+        return (list(rows.values()) if self._keyed else rows), []
 
     def _one_by_one(self, body: bytes) -> tuple[list[Row], list[Rejected]]:
         try:
             decoded = tolerant_json(body)
         except ValueError as fault:
             raise self._bad(f"an answer that does not parse: {fault}") from None
-        raw_rows = decoded.get(self._under) if isinstance(decoded, dict) else None
-        if not isinstance(raw_rows, list):
-            raise self._bad(f"an answer without {self._under}")
+        raw_rows = decoded if not self._under else None
+        if self._under and isinstance(decoded, dict):
+            raw_rows = decoded.get(self._under)
+        if self._keyed and isinstance(raw_rows, dict):
+            raw_rows = list(raw_rows.values())
+        elif self._keyed or not isinstance(raw_rows, list):
+            raise self._bad(f"an answer without {self._under or 'rows'}")
         rows: list[Row] = []
         rejected: list[Rejected] = []
         for raw in raw_rows:

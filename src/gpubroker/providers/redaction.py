@@ -53,8 +53,11 @@ class Redactor:
         return f"Redactor({len(self._allowed)} fields)"
 
     def hiding(self, values: Iterable[str]) -> Redactor:
-        """The same with more secrets: the environment values of one request."""
-        return Redactor(self._allowed, (*self._secrets, *values))
+        """The same with more secrets: those of one request, as they are and as JSON writes them."""
+        told = tuple(values)
+        written = (json.dumps(value, ensure_ascii=ascii_only)[1:-1]
+                   for value in told for ascii_only in (False, True))  # fmt: skip
+        return Redactor(self._allowed, (*self._secrets, *told, *written))
 
     def text(self, text: str) -> str:
         """Free text without the account's secrets and without what looks like a key."""

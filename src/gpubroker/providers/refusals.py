@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
@@ -17,12 +19,14 @@ from gpubroker.model.errors import (
     NoCapacity,
     OutcomeUnknown,
     RateLimited,
+    Refused,
     TimedOut,
     Trouble,
     Unavailable,
     WrongState,
 )
 from gpubroker.providers.base import MUTATIONS
+from gpubroker.providers.circuit import PERMISSION
 
 if TYPE_CHECKING:
     from gpubroker.providers.exchange import Answer
@@ -31,7 +35,8 @@ if TYPE_CHECKING:
 LONGEST_RETRY_AFTER_S = 24 * 3600.0
 _SENTENCES = ("msg", "message", "detail")
 LONGEST_SENTENCE = 300
-_TEXT_FIELDS = ("error", "msg", "message", "detail", "error_description")
+_TEXT_FIELDS = ("error", "msg", "message", "detail", "error_description", "errors")
+_CODE = re.compile(r"[a-z]+(_[a-z]+)*")
 OK, REDIRECT, CLIENT, SERVER = 200, 300, 400, 500
 
 
@@ -47,6 +52,8 @@ class Rule(Struct, frozen=True):
     """The stable word for it, where the answer's own is too vague."""
     scope: CapacityScope = "offer"
     """Of a NoCapacity."""
+    codes: tuple[str, ...] = ()
+    """Any of these is the answer's own code; `*` stands for any characters."""
 
 
 _BY_STATUS: Mapping[int, type[BrokerError]] = {
@@ -58,6 +65,8 @@ _BY_STATUS: Mapping[int, type[BrokerError]] = {
     429: RateLimited,
 }
 """Where the provider's table has no line. A bare 404 is not here: it is no evidence."""
+_CODES = {403: PERMISSION}
+"""Their words: a key that is not taken is a 401, or has a line in the provider's table."""
 
 
 def answer_text(body: bytes) -> tuple[str, str]:
@@ -68,9 +77,27 @@ def answer_text(body: bytes) -> tuple[str, str]:
         return "", body[:4000].decode("utf-8", "replace").lower()
     if not isinstance(decoded, dict):
         return "", json.dumps(decoded)[:4000].lower()
-    code = decoded.get("error")
+    code = decoded.get("error") or _graphql(decoded, "extensions", "code") or decoded.get("code")
+    if isinstance(code, dict):
+        code = code.get("code")
+    if not code and "message" in decoded:
+        code = _word(decoded.get("id"))
     parts = [_flat(decoded[name]) for name in _TEXT_FIELDS if decoded.get(name)]
     return (code[:100] if isinstance(code, str) else ""), " ".join(parts)[:4000].lower()
+
+
+def _word(told: Any) -> str:
+    """`not_found` beside a message; ids of machines and requests have digits or hyphens."""
+    return told if isinstance(told, str) and _CODE.fullmatch(told) else ""
+
+
+def _graphql(decoded: Mapping[str, Any], *path: str) -> Any:
+    """What the first of GraphQL's `errors` says there, None where it says nothing."""
+    errors = decoded.get("errors")
+    found = errors[0] if isinstance(errors, list) and errors else None
+    for name in path:
+        found = found.get(name) if isinstance(found, dict) else None
+    return found
 
 
 def _sentence(body: bytes) -> str:
@@ -81,7 +108,9 @@ def _sentence(body: bytes) -> str:
         return ""
     if not isinstance(decoded, dict):
         return ""
-    told = (decoded.get(name) for name in _SENTENCES)
+    told = [*(decoded.get(name) for name in _SENTENCES), _graphql(decoded, "message")]
+    if isinstance(error := decoded.get("error"), dict):
+        told += [error.get(name) for name in _SENTENCES]
     return next((text[:LONGEST_SENTENCE] for text in told if text and isinstance(text, str)), "")
 
 
@@ -99,10 +128,10 @@ def classify(
 ) -> BrokerError:
     """The error that this answer is. First the provider's table, then the status."""
     code, text = answer_text(answer.body)
-    rule = next((r for r in rules if _fits(r, answer.status, text, operation)), None)
+    rule = next((r for r in rules if _fits(r, answer.status, code, text, operation)), None)
     kind = rule.error if rule else _by_status(answer.status, operation)
     raw = redactor.body(answer.body)
-    word = (rule.code if rule else "") or code
+    word = (rule.code if rule else _CODES.get(answer.status, "")) or code
     error = kind(
         f"{provider} answered {answer.status} to {operation}: "
         f"{redactor.text(_sentence(answer.body)) or raw or 'nothing'}",
@@ -121,11 +150,12 @@ def classify(
     return error
 
 
-def _fits(rule: Rule, status: int, text: str, operation: str) -> bool:
+def _fits(rule: Rule, status: int, code: str, text: str, operation: str) -> bool:
     return (
         (not rule.statuses or status in rule.statuses)
         and (not rule.operations or operation in rule.operations)
         and (not rule.words or any(word in text for word in rule.words))
+        and (not rule.codes or any(fnmatchcase(code, pattern) for pattern in rule.codes))
     )
 
 
@@ -139,6 +169,11 @@ def _by_status(status: int, operation: str) -> type[BrokerError]:
     if status == 408:  # noqa: PLR2004 - Request Timeout
         return TimedOut
     return Unavailable if status >= SERVER else BadResponse
+
+
+def name_taken(provider: str, operation: str, what: str) -> Refused:
+    """The error of a shared name that stands for something else: it is never overwritten."""
+    return Refused(f"{provider}: {what}", provider=provider, operation=operation, code="name_taken")
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 from msgspec import Struct
 
-from gpubroker.catalog.clouds import CLOUDS, UnknownCloud, cloud
+from gpubroker.catalog.clouds import Cloud, UnknownCloud, cloud, clouds, take_in
 from gpubroker.model.errors import Unsupported
 from gpubroker.providers.accounts import Account, Wiring
 
@@ -21,9 +21,15 @@ if TYPE_CHECKING:
     from gpubroker.providers.limits import LimitBook
 
 ENTRY_POINTS = "gpubroker.providers"
-BUILT_IN: Mapping[str, str] = {"vast_ai": "gpubroker.providers.vast_ai:VastAi"}
+BUILT_IN: Mapping[str, str] = {
+    "digitalocean": "gpubroker.providers.digitalocean:DigitalOcean",
+    "lambda_labs": "gpubroker.providers.lambda_labs:LambdaLabs",
+    "runpod": "gpubroker.providers.runpod:RunPod",
+    "vast_ai": "gpubroker.providers.vast_ai:VastAi",
+    "verda": "gpubroker.providers.verda:Verda",
+}
 """Known without asking the metadata of every installed package."""
-PUBLIC_PRICES: tuple[str, ...] = ("vast_ai",)
+PUBLIC_PRICES: tuple[str, ...] = ("runpod", "vast_ai", "verda")
 """Those of them that tell offers without a key; known without importing any of them."""
 EXTRAS: Mapping[str, str] = {}
 """provider -> extra that brings its SDK, where one is needed."""
@@ -57,6 +63,8 @@ class Hooks(Struct, frozen=True):
     start_span: StartSpan | None = None
     write_recording: Callable[[Recording], None] | None = None
     faults: Faults | None = None
+    outermost: Sequence[Layer] = ()
+    """Around all other layers."""
 
 
 class Connected(Struct, frozen=True):
@@ -70,7 +78,7 @@ class Connected(Struct, frozen=True):
 
 def names() -> tuple[str, ...]:
     """Every cloud by its wire name, built or planned."""
-    return tuple(entry.name for entry in CLOUDS)
+    return tuple(entry.name for entry in clouds())
 
 
 def status(name: str) -> Status:
@@ -85,7 +93,32 @@ def status(name: str) -> Status:
 
 def ready() -> tuple[str, ...]:
     """Wire names that can be connected, ours first; asks no installed package."""
-    return tuple(BUILT_IN)
+    return (*BUILT_IN, *_taken_up)
+
+
+_taken_up: dict[str, str] = {}
+
+
+def take_up(name: str) -> bool:
+    """Make a provider of another package known by its name. Answer: whether there is one.
+
+    Its package is imported. What it brings cannot stand in for a cloud of the table.
+    """
+    target = third_party().get(name)
+    if target is None:
+        return False
+    kind = _loaded(name, target)
+    secrets = (tuple(kind.credentials),) if kind.credentials else ()
+    take_in(
+        Cloud(
+            name=name,
+            display_name=kind.display_name,
+            website=kind.website,
+            credentials=secrets,
+        )
+    )
+    _taken_up[name] = target
+    return True
 
 
 def third_party() -> dict[str, str]:
@@ -113,6 +146,10 @@ def provider_class(name: str) -> type[Provider]:
     target = BUILT_IN.get(wire_name) or third_party().get(wire_name)
     if target is None:
         raise _unsupported(wire_name, f"{cloud(wire_name).display_name} is planned, not built yet")
+    return _loaded(wire_name, target)
+
+
+def _loaded(wire_name: str, target: str) -> type[Provider]:
     module, _, attribute = target.partition(":")
     try:
         return cast("type[Provider]", getattr(importlib.import_module(module), attribute))
@@ -154,7 +191,7 @@ def connect(
     limiter = Limiter(
         bare.capabilities.limits, book, clock, provider=bare.name, account=account.alias
     )
-    layers: list[Layer] = [meter]
+    layers: list[Layer] = [*hooks.outermost, meter]
     if hooks.start_span:
         layers.append(Trace(hooks.start_span))
     layers += [circuit, Retry(clock), RateLimit(limiter, clock)]

@@ -4,18 +4,25 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Self, TypeVar
+from datetime import datetime
+from functools import cache
+from typing import Any, ClassVar, Self, TypeVar, cast
 
 import msgspec
 
+from gpubroker.model.bill import Bill
 from gpubroker.model.capabilities import Capabilities
-from gpubroker.model.errors import AuthFailed, BrokerError, Unsupported
+from gpubroker.model.errors import AuthFailed, BadResponse, BrokerError, Unsupported
 from gpubroker.model.identity import Attempt, Ref
+from gpubroker.model.instance import Instance, Listing
 from gpubroker.model.launch import LaunchSpec
 from gpubroker.model.offer import Offer
 from gpubroker.model.terms import Resource
+from gpubroker.providers.account_uid import ToldUid
 from gpubroker.providers.accounts import Account, Wiring
+from gpubroker.providers.bills import bill_to_look_up
 from gpubroker.providers.exchange import Answer
 from gpubroker.providers.http import Transport
 from gpubroker.providers.paging import Page, PageShape, Whole, all_pages
@@ -23,13 +30,23 @@ from gpubroker.providers.redaction import Redactor
 from gpubroker.providers.refusals import Rule, classify
 
 Row = TypeVar("Row")
+Shape = TypeVar("Shape")
 
 
-class RestCloud:
-    """One account at a cloud with an HTTP interface; a provider adds its calls."""
+class RestCloud(ABC):
+    """One account at a cloud with an HTTP interface; a provider adds its calls.
+
+    `whoami`, `find` and `list` rest on two questions that each answers in its own way: `uid` and
+    `machines`.
+    """
 
     name: ClassVar[str]
     display_name: ClassVar[str]
+    website: ClassVar[str]
+    console: ClassVar[str]
+    """The page where a person sees a machine, `{id}` standing for its id where it is in there."""
+    charges_page: ClassVar[str] = ""
+    """Where a person finds what was charged, at a cloud that has no record to ask for."""
     credentials: ClassVar[tuple[str, ...]]
     capabilities: ClassVar[Capabilities]
     base_url: ClassVar[str]
@@ -43,6 +60,15 @@ class RestCloud:
         self.account = account.alias
         self.http = transport
         self._has_key = bool(account.key)
+        self._told_uid = ToldUid(transport.clock)
+
+    @abstractmethod
+    async def uid(self, operation: str) -> str:
+        """The account's stable uid, as the vendor tells it."""
+
+    @abstractmethod
+    async def machines(self, operation: str) -> Whole[Instance]:
+        """Every machine of the account, foreign ones too, all pages."""
 
     @classmethod
     def connect(cls, account: Account, wiring: Wiring) -> Self:
@@ -55,6 +81,7 @@ class RestCloud:
             redactor=Redactor(cls.shown, account.secrets.values()),
             clock=wiring.clock,
             loopback_only=wiring.loopback_only,
+            deadlines=wiring.deadlines,
             observers=wiring.observers,
         )
         return cls(account, transport)
@@ -76,6 +103,33 @@ class RestCloud:
     async def scopes(self) -> tuple[str, ...]:
         """Lists are account-wide."""
         return ("",)
+
+    async def whoami(self) -> str:
+        """Whose key it is."""
+        return self._told_uid.tell(await self.uid("whoami"))
+
+    async def uid_beside(self, operation: str) -> str:
+        """The uid beside a list, not asked for again where `whoami` was told it just now."""
+        return self._told_uid.take() or await self.uid(operation)
+
+    async def list(self, scope: str) -> Listing:
+        """All machines of the account, with its uid read beside them."""
+        asked_at = self.http.clock.now()
+        uid = await self.uid_beside("list")
+        whole = await self.machines("list")
+        return Listing(uid, scope, whole.complete, asked_at, whole.rows)
+
+    async def find(self, attempt: Attempt, offer: Offer) -> tuple[Instance, ...]:
+        """By the carrier, among all machines: for lists that take no such filter."""
+        return of_attempt(attempt, await self.machines("find"))
+
+    async def billing(self, ref: Ref, since: datetime, until: datetime | None) -> Bill:
+        """There is no record to ask for: what a person finds on the vendor's page."""
+        return bill_to_look_up(self.charges_page or self.website, ref, since, until)
+
+    def console_url(self, ref: Ref) -> str | None:
+        """The machine's page, or the one that lists them all."""
+        return self.console.replace("{id}", ref.id)
 
     async def ensure(
         self,
@@ -100,12 +154,36 @@ class RestCloud:
         body: Mapping[str, Any] | None = None,
         *,
         params: Mapping[str, str] | None = None,
+        hide: Sequence[str] = (),
     ) -> Answer:
         """A call whose answer says yes; any other is raised as what the error table calls it."""
-        answer = await self.send(operation, method, path, body, params=params)
+        answer = await self.send(operation, method, path, body, params=params, hide=hide)
         if self.refused(answer):
-            raise self.refusal(operation, answer)
+            raise self.refusal(operation, answer, hide)
         return answer
+
+    async def ask_for(
+        self,
+        shape: type[Shape],
+        operation: str,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        under: str = "",
+        params: Mapping[str, str] | None = None,
+        hide: Sequence[str] = (),
+    ) -> Shape:
+        """`ask`, and what its answer tells.
+
+        `under`: where in the answer that stands, "data" or "data.instances"; "": all of it.
+        """
+        answer = await self.ask(operation, method, path, body, params=params, hide=hide)
+        keys = tuple(under.split(".")) if under else ()
+        told = self.http.decode(operation, answer, _enveloped(cast("Any", shape), keys))
+        for _ in keys:
+            told = told.inside
+        return cast("Shape", told)
 
     async def pages(
         self,
@@ -153,10 +231,20 @@ class RestCloud:
 
     def refusal(self, operation: str, answer: Answer, hide: Sequence[str] = ()) -> BrokerError:
         """The error that an answer is."""
-        redactor = self.http.redactor.hiding(hide)
+        redactor = self.http.redactor.hiding((*hide, *answer.hidden))
         return classify(
             answer, self.rules, provider=self.name, operation=operation, redactor=redactor
         )
+
+    def ref(self, id_: object, scope: str = "") -> Ref:
+        """Of something in this account."""
+        return Ref(self.name, self.account, scope, str(id_))
+
+    def same(self, ref: Ref, told: Instance) -> Instance:
+        """The machine that `get` was told of. BadResponse where it is another."""
+        if told.ref.id != ref.id:
+            raise self.http.error(BadResponse, "get", f"another machine than {ref.id}")
+        return told
 
     def unsupported(self, operation: str, what: str) -> Unsupported:
         """The error of a thing that the cloud has not."""
@@ -165,6 +253,19 @@ class RestCloud:
         )
         error.capability = what
         return error
+
+
+def of_attempt(attempt: Attempt, machines: Whole[Instance]) -> tuple[Instance, ...]:
+    """Those of them that carry it."""
+    return tuple(machine for machine in machines.rows if machine.attempt == attempt.id)
+
+
+@cache
+def _enveloped(shape: Any, keys: tuple[str, ...]) -> Any:
+    for key in reversed(keys):
+        field = ("inside", shape, msgspec.field(name=key))
+        shape = msgspec.defstruct("Envelope", [field])
+    return shape
 
 
 def json_text(value: Any) -> str:

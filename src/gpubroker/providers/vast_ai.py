@@ -8,18 +8,16 @@ Three traps: a wrong key is answered 404, an error answer may still have made a 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
-from functools import cache
+from functools import partial
 from operator import attrgetter
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 import msgspec
 from msgspec import Struct
-from msgspec.structs import replace
 
-from gpubroker.catalog.gpus import resolve
-from gpubroker.catalog.places import locate
 from gpubroker.model.bill import Bill, BillLine
 from gpubroker.model.capabilities import Capabilities, Limit
 from gpubroker.model.errors import (
@@ -32,60 +30,46 @@ from gpubroker.model.errors import (
     OutOfFunds,
     RateLimited,
     Refused,
-    Unsupported,
 )
-from gpubroker.model.gpu import Gpu
-from gpubroker.model.identity import Attempt, Ref, parse_name
-from gpubroker.model.instance import Endpoint, Instance, Listing
+from gpubroker.model.identity import Attempt, Ref
+from gpubroker.model.instance import Endpoint, Instance
 from gpubroker.model.launch import LaunchSpec
-from gpubroker.model.money import FREE, NANOS_PER_USD, Nanos, nanos, usd
-from gpubroker.model.offer import Offer, OfferPage, Price
-from gpubroker.model.query import GpuWanted, Query
-from gpubroker.model.terms import Availability, Carrier, Expiry, Kind, Market, Source, State
+from gpubroker.model.money import NANOS_PER_USD, Nanos, nanos, usd
+from gpubroker.model.offer import Offer, OfferPage
+from gpubroker.model.query import Query
+from gpubroker.model.terms import Carrier, Expiry, Kind, Market, State
 from gpubroker.providers.bills import bill_of
+from gpubroker.providers.boot import Boot, container_boot, seconds_left, secrets_of, web_call
 from gpubroker.providers.bounds import Bounds
-from gpubroker.providers.circuit import PERMISSION
-from gpubroker.providers.computed_once import ComputedOnce
+from gpubroker.providers.carriers import whose
+from gpubroker.providers.endpoints import at, ssh_of, without_ssh
 from gpubroker.providers.fields import (
     Amount,
     Count,
     Id,
-    Share,
+    SignedUsd,
     Text,
     Usd,
     Word,
     moment,
     signed_nanos,
+    told,
 )
 from gpubroker.providers.paging import Whole
-from gpubroker.providers.pushdown import (
-    Option,
-    Pushed,
-    options_of,
-    push_down,
-    read_options,
-    spellings,
-    yes_or_no,
-)
-from gpubroker.providers.quarantine import Rejected, RowReader, mostly_sound, shortened
+from gpubroker.providers.quarantine import mostly_sound
 from gpubroker.providers.refusals import Rule
-from gpubroker.providers.rest import RestCloud, json_text
-from gpubroker.providers.startup_text import environment_lines, startup_text
+from gpubroker.providers.rest import RestCloud, json_text, of_attempt
 from gpubroker.providers.states import StateTable, state_by
+from gpubroker.providers.vast_ai_market import MOST_OFFERS, NAME, parse_offers, search
 
 # What it is
 
-NAME = "vast_ai"
 DEFAULT_IMAGE = "nvidia/cuda:12.4.1-runtime-ubuntu22.04"
 SMALLEST_DISK_GB, DEFAULT_DISK_GB = 8, 10
 LONGEST_STARTUP, LONGEST_VARIABLE, ALL_VARIABLES, MOST_PORTS = 4096, 256, 32768, 64
 LOWEST_BID, HIGHEST_BID = 0.001, 128.0
-MOST_OFFERS, LIST_PAGE, CHARGES_PAGE = 3000, 25, 500
-"""The search has no pages; the lists have."""
-HOURS_PER_MONTH = 720
-"""The vendor's storage month: 30 days."""
+LIST_PAGE, CHARGES_PAGE = 25, 500
 LONGEST_REFUSAL = 64 * 1024
-UID_HOLDS_S = 10.0
 
 CAPABILITIES = Capabilities(
     kinds=frozenset({Kind.CONTAINER}),
@@ -99,7 +83,9 @@ CAPABILITIES = Capabilities(
     env="native",
     ports="at_create",
     stop="keeps_disk",
-    expiry=Expiry.CONTROLLER_ONLY,
+    # By the timer on the machine: see `boot_of`.
+    expiry=Expiry.MACHINE_ENDS_BILLING,
+    registry_auth=True,
     # The figures in seconds from here on are ours: the vendor promises none.
     create_deadline_s=60,
     list_lag_s=60,
@@ -142,8 +128,6 @@ RULES = (
     Rule(OutOfFunds, ("credit", "balance", "billing"), (400, 402, 200)),
     Rule(NotFound, ("no_such_instance", "not_found", "instance not found"), (404, 200),
          ("get", "terminate", "stop", "start", "bid", "attach_key"), code="no_such_instance"),
-    Rule(AuthFailed, statuses=(401,)),
-    Rule(AuthFailed, statuses=(403,), code=PERMISSION),
 )  # fmt: skip
 
 _SHOWN = """
@@ -158,54 +142,6 @@ verification inet_up inet_down credit
 """
 SHOWN = frozenset(_SHOWN.split())
 """Fields whose values may be written down. Not among them: env, onstart, image_login, api keys."""
-
-_TYPES = {Market.ON_DEMAND: "on-demand", Market.SPOT: "bid"}
-_MIB, _TOLERANCE = 1024, 0.07
-"""Hosts report 0.93 to 1.07 of a card's memory."""
-_PUSHED = (
-    Pushed("min_count", "num_gpus", "gte", int),
-    Pushed("max_count", "num_gpus", "lte", int),
-    Pushed("min_vram_gb", "gpu_ram", "gte", lambda gb: gb * _MIB * (1 - _TOLERANCE)),
-    Pushed("max_vram_gb", "gpu_ram", "lte", lambda gb: gb * _MIB * (1 + _TOLERANCE)),
-    Pushed("min_vcpus", "cpu_cores_effective", "gte"),
-    Pushed("min_ram_gb", "cpu_ram", "gte", lambda gb: gb * 1000),
-    Pushed("min_disk_gb", "disk_space", "gte"),
-    # Rows tell it as `reliability2` too; the vendor's own client 1.9.1 filters by this name.
-    Pushed("min_reliability", "reliability", "gte"),
-    Pushed("min_compute_capability", "compute_cap", "gte", lambda version: round(version * 100)),
-    Pushed("min_down_mbps", "inet_down", "gte"),
-    Pushed("min_up_mbps", "inet_up", "gte"),
-    Pushed("min_hours", "duration", "gte", lambda hours: hours * 3600),
-)
-_SWITCHES = (
-    "verified", "external", "rentable", "datacenter", "static_ip", "has_avx", "vms_enabled",
-)  # fmt: skip
-OPTIONS: Mapping[str, Option] = {name: Option(name, "eq", yes_or_no) for name in _SWITCHES} | {
-    "min_direct_ports": Option("direct_port_count", "gte", int),
-    "min_dlperf": Option("dlperf", "gte", float),
-    "min_disk_bandwidth": Option("disk_bw", "gte", float),
-    "machine_id": Option("machine_id", "eq", int),
-    "host_id": Option("host_id", "eq", int),
-}
-_DEFAULTS: Mapping[str, bool] = {"verified": True, "external": False, "rentable": True}
-"""As the vendor's client sends them: without, junk comes back."""
-_USUAL_STORAGE_GB = 5.0
-
-_NAMES = """
-A10 A10g A40 A100_PCIE A100_SXM4 A100X A800_PCIE H100_PCIE H100_SXM H100_NVL H200 H200_NVL B200
-L4 L40 L40S Tesla_T4 Tesla_P4 Tesla_P40 Tesla_P100 Tesla_V100 Titan_V Titan_RTX Titan_Xp
-Q_RTX_4000 Q_RTX_5000 Q_RTX_6000 Q_RTX_8000 Quadro_P2000 Quadro_P4000 RTX_A2000 RTX_A4000
-RTX_A4500 RTX_A5000 RTX_A6000 RTX_2000Ada RTX_4000Ada RTX_4500Ada RTX_5000Ada RTX_5880Ada
-RTX_6000Ada RTX_PRO_4000 RTX_PRO_4500 RTX_PRO_5000 RTX_PRO_6000_S RTX_PRO_6000_WS RTX_5060
-RTX_5060_Ti RTX_5070 RTX_5070_Ti RTX_5080 RTX_5090 RTX_4060 RTX_4060_Ti RTX_4070 RTX_4070S
-RTX_4070_Ti RTX_4070S_Ti RTX_4080 RTX_4080S RTX_4090 RTX_4090D RTX_3050 RTX_3060 RTX_3060_Ti
-RTX_3060_laptop RTX_3070 RTX_3070_laptop RTX_3070_Ti RTX_3080 RTX_3080_Ti RTX_3090 RTX_3090_Ti
-RTX_2060 RTX_2060S RTX_2070 RTX_2070S RTX_2080 RTX_2080S RTX_2080_Ti GTX_1050 GTX_1050_Ti
-GTX_1060 GTX_1070 GTX_1070_Ti GTX_1080 GTX_1080_Ti GTX_1650 GTX_1650_S GTX_1660 GTX_1660_S
-GTX_1660_Ti CMP_50HX
-"""
-GPU_NAMES = tuple(name.replace("_", " ") for name in _NAMES.split())
-"""As the vendor's client lists them; hosts bring new ones before any list has them."""
 
 _UNHEARD = frozenset({"unknown", "offline"})
 _STATES: StateTable = (
@@ -234,252 +170,23 @@ _RAW = (
 _LONGEST_REASON = 200
 
 
-# How offers are read
-
-
-class Ask(Struct, kw_only=True, gc=False):
-    """One offer, its fields in the order of the answer, in which they are found fastest.
-
-    Only id, GPU, size and price must be there.
-    """
-
-    id: Id
-    machine_id: Id | None = None
-    gpu_name: Word
-    gpu_arch: Literal["nvidia", "amd"] | None = None
-    num_gpus: Count
-    gpu_ram: Amount
-    """MiB of one GPU."""
-    cpu_arch: Literal["amd64", "x86_64", "arm64", "aarch64"] | None = None
-    cpu_cores: Amount | None = None
-    """Of the whole machine, as is `cpu_ram`."""
-    cpu_cores_effective: Amount | None = None
-    cpu_ram: Amount | None = None
-    bw_nvlink: Amount | None = None
-    disk_space: Amount | None = None
-    storage_cost: Usd
-    """USD per GB and month."""
-    inet_up: Amount | None = None
-    inet_down: Amount | None = None
-    inet_up_cost: Usd | None = None
-    inet_down_cost: Usd | None = None
-    reliability2: Share | None = None
-    verification: Literal["verified", "unverified", "deverified"] | None = None
-    rentable: bool | None = None
-    rented: bool | None = None
-    external: bool | None = None
-    cuda_max_good: Amount | None = None
-    duration: Amount | None = None
-    """Seconds that the host will stay."""
-    geolocation: Word | None = None
-
-
-class OnDemandAsk(Ask, kw_only=True, gc=False):
-    """Its price an hour of the whole slice, without disk."""
-
-    price: Usd = msgspec.field(name="dph_base")
-
-
-class SpotAsk(Ask, kw_only=True, gc=False):
-    """Its price the lowest bid for an hour of the whole slice."""
-
-    price: Usd = msgspec.field(name="min_bid", default=0.0)
-
-
-_ASKS: Mapping[Market, RowReader[Any]] = {
-    Market.ON_DEMAND: RowReader(OnDemandAsk, under="offers", provider=NAME),
-    Market.SPOT: RowReader(SpotAsk, under="offers", provider=NAME),
-}
-_KIND = (
-    "geolocation", "cuda_max_good", "cpu_arch", "verification", "rentable", "rented", "external",
-)  # fmt: skip
-"""Few values in thousands of rows: what is made of them is made once. In the loop's order."""
-
-
-def parse_offers(
-    body: bytes,
-    *,
-    account: str,
-    market: Market,
-    fetched_at: datetime,
-    required: Mapping[str, Any],
-) -> tuple[tuple[Offer, ...], tuple[Rejected, ...]]:
-    """The offers of a search for `market`, and the rows that are none with the reason.
-
-    `required`: field of _KIND -> the only value wanted, where the row tells one; servers have
-    been seen to return rows that their own filters exclude. Raises BadResponse where it is no
-    search answer.
-    """
-    asks, rejected = _ASKS[market].read(body)
-    suffix = ":spot" if market is Market.SPOT else ""
-    kinds: ComputedOnce[tuple[Any, ...], Offer | None] = ComputedOnce(
-        lambda told: _kind(
-            dict(zip(_KIND, told, strict=True)), required, account, market, fetched_at
-        )
-    )
-    gpus: ComputedOnce[tuple[str, float], Gpu] = ComputedOnce(
-        lambda named: resolve(named[0], memory_mib=named[1] or None)
-    )
-    per_hour: ComputedOnce[float, Nanos] = ComputedOnce(
-        lambda month: nanos(month / HOURS_PER_MONTH)
-    )
-    per_gb: ComputedOnce[float | None, Nanos] = ComputedOnce(lambda told: nanos(told or 0.0))
-    seen, offers = set[int](), list[Offer]()
-    # The broker's most frequent work: one loop over local names, what repeats computed once.
-    for ask in asks:
-        number, count, dollars = ask.id, ask.num_gpus, ask.price
-        disk_gb = per_hour[ask.storage_cost]
-        kind = kinds[
-            ask.geolocation, ask.cuda_max_good, ask.cpu_arch, ask.verification,
-            ask.rentable, ask.rented, ask.external,
-        ]  # fmt: skip
-        if kind is None or not (count and dollars and ask.gpu_name) or number in seen:
-            rejected.append((shortened(ask), _fault(ask, seen, required)))
-            continue
-        seen.add(number)
-        share, ram, seconds = ask.cpu_cores_effective, ask.cpu_ram, ask.duration
-        if ram and share and (cores := ask.cpu_cores):
-            # Of the whole machine's memory, as much as of its cores.
-            ram = ram * share / cores / 1000 if share < cores else ram / 1000
-        else:
-            ram = None
-        # Fewer than 16 keywords: from there on CPython builds a dict for each call.
-        offers.append(
-            replace(
-                kind,
-                key=str(number) + suffix,
-                gpu=gpus[ask.gpu_name, ask.gpu_ram],
-                gpu_count=count,
-                vcpus=share // 1 if share is not None else None,
-                ram_gb=ram,
-                disk_max_gb=ask.disk_space,
-                price=Price(
-                    compute=round(dollars * NANOS_PER_USD),
-                    disk_gb=disk_gb,
-                    disk_gb_stopped=disk_gb,
-                    egress_gb=per_gb[ask.inet_up_cost],
-                    ingress_gb=per_gb[ask.inet_down_cost],
-                ),
-                reliability=ask.reliability2,
-                host=str(ask.machine_id) if ask.machine_id else None,
-                max_hours=seconds / 3600 if seconds is not None else None,
-                down_mbps=ask.inet_down,
-                up_mbps=ask.inet_up,
-                interconnect="nvlink" if ask.bw_nvlink and count > 1 else None,
-            )
-        )
-    return tuple(offers), tuple(rejected)
-
-
-def _kind(
-    told: Mapping[str, Any],
-    required: Mapping[str, Any],
-    account: str,
-    market: Market,
-    fetched_at: datetime,
-) -> Offer | None:
-    """What all rows share that tell the same; None where it is not what was asked for."""
-    if _outside(told, required):
-        return None
-    place = locate(told["geolocation"] or "")
-    cuda, rentable = told["cuda_max_good"], told["rentable"]
-    free = Availability.YES if rentable and not told["rented"] else Availability.NO
-    return Offer(
-        provider=NAME,
-        account=account,
-        key="",
-        gpu=Gpu(name=None, raw="", memory_gb=0.0),
-        gpu_count=0,
-        kind=Kind.CONTAINER,
-        market=market,
-        tier=told["verification"] or "",
-        arch="arm64" if told["cpu_arch"] in {"arm64", "aarch64"} else "x86_64",
-        region=told["geolocation"] or "",
-        country=place.country,
-        area=place.area,
-        price=Price(compute=FREE),
-        availability=Availability.UNKNOWN if rentable is None else free,
-        min_cuda=str(cuda) if cuda else None,
-        source=Source.LIVE,
-        fetched_at=fetched_at,
-    )
-
-
-def _outside(told: Mapping[str, Any], required: Mapping[str, Any]) -> str:
-    """The first field that is told otherwise than asked for; "" where none is."""
-    return next((f for f, wanted in required.items() if told[f] not in (None, wanted)), "")
-
-
-def _fault(ask: Ask, seen: set[int], required: Mapping[str, Any]) -> str:
-    if not ask.num_gpus or not ask.gpu_name:
-        return "no GPU"
-    if ask.id in seen:
-        return "duplicate id"
-    field = _outside(msgspec.structs.asdict(ask), required)
-    return f"outside the query: {field}" if field else "no price"
-
-
-class Search(Struct, frozen=True):
-    """One search request and how to read its answer."""
-
-    body: Mapping[str, Any]
-    covers: Query
-    """Exactly what was pushed down, known values only: hosts without a value are not found."""
-    required: Mapping[str, Any]
-    """What `parse_offers` checks again in each row."""
-
-
-_spelled = cache(lambda: spellings(GPU_NAMES))
-
-
-def search(query: Query, market: Market) -> Search:
-    """The request for one market. Invalid for an option that is not in OPTIONS."""
-    filters, covered = push_down(query, _PUSHED)
-    covered |= {"market": market, "strict": True}
-    wanted = [_spelled().get(gpu.name, ()) for gpu in query.gpus]
-    if wanted and all(wanted):
-        names = list(dict.fromkeys(raw for spelled in wanted for raw in spelled))
-        filters.append(("gpu_name", "in", names))
-        covered["gpus"] = tuple(GpuWanted(raw) for raw in names)
-    asks = dict.fromkeys(key.partition(":")[0] for key in query.keys)
-    if asks and all(ask.isdecimal() for ask in asks):
-        filters.append(("id", "in", [int(ask) for ask in asks]))
-        covered["keys"] = query.keys
-    chosen = read_options(query, NAME, OPTIONS, _DEFAULTS)
-    filters += [(OPTIONS[o].theirs, OPTIONS[o].operator, value) for o, value in chosen.items()]
-    if options := options_of(query, NAME):
-        covered["options"] = options
-    body: dict[str, Any] = {}
-    for field, operator, value in filters:
-        body.setdefault(field, {})[operator] = value
-    body |= {
-        "type": _TYPES[market],
-        "order": [["dph_total", "asc"]],
-        "allocated_storage": query.disk_gb or _USUAL_STORAGE_GB,
-        "limit": MOST_OFFERS,
-    }
-    required: dict[str, Any] = {
-        option: chosen[option] for option in ("external", "rentable") if option in chosen
-    }
-    if chosen.get("verified"):
-        required["verification"] = "verified"
-    return Search(body, Query(**covered), required)
-
-
 # What a create sends
 
 _bounds = Bounds(NAME)
 
 
-def contract(spec: LaunchSpec, offer: Offer, attempt: Attempt) -> dict[str, Any]:
-    """The body of a create. Invalid names the field that is out of bounds."""
+def contract(
+    spec: LaunchSpec, offer: Offer, attempt: Attempt, onstart: str | None = None
+) -> dict[str, Any]:
+    """The body of a create. Invalid names the field that is out of bounds.
+
+    `onstart`: the text of `boot_of`. What of `env` the vendor cannot hold comes by that alone.
+    """
     require = _bounds.require
-    disk = spec.disk_gb if spec.disk_gb is not None else DEFAULT_DISK_GB
-    require(disk >= SMALLEST_DISK_GB, "disk_gb", f"at least {SMALLEST_DISK_GB} GB")
-    if offer.disk_max_gb is not None:
-        require(disk <= offer.disk_max_gb, "disk_gb", f"at most {offer.disk_max_gb:g} GB here")
-    _bounds.variables(spec.env, longest=LONGEST_VARIABLE, together=ALL_VARIABLES)
+    disk = _bounds.disk(spec, offer, usual=DEFAULT_DISK_GB, smallest=SMALLEST_DISK_GB)
+    _bounds.variables(dict.fromkeys(spec.env, ""), longest=LONGEST_VARIABLE, together=ALL_VARIABLES)
     _bounds.ports(spec.ports, most=MOST_PORTS)
+    require(spec.vm_image is None, "vm_image", "none, since it rents containers")
     # Variables and port mappings stand in one object, a mapping as a flag of docker.
     mappings = {f"-p {port}:{port}{'/udp' * (protocol == 'udp')}": "1"
                 for port, protocol in spec.ports}  # fmt: skip
@@ -489,11 +196,11 @@ def contract(spec: LaunchSpec, offer: Offer, attempt: Attempt) -> dict[str, Any]
         "disk": disk,
         "label": attempt.name,
         "runtype": "ssh_direct",
-        "env": dict(spec.env) | mappings,
+        "env": _native(spec.env) | mappings,
         "target_state": "running",
         "cancel_unavail": True,
     }
-    if onstart := _onstart(spec):
+    if onstart:
         body["onstart"] = onstart
     if offer.market is Market.SPOT:
         body["price"] = bid_usd(spec.bid if spec.bid is not None else offer.price.compute)
@@ -502,27 +209,45 @@ def contract(spec: LaunchSpec, offer: Offer, attempt: Attempt) -> dict[str, Any]
         volume, path = spec.volumes[0]
         number = _bounds.number(volume.id, "volumes")
         body["volume_info"] = {"create_new": False, "volume_id": number, "mount_path": path}
-    if login := spec.options.get("image_login"):
-        body["image_login"] = login
-    elif spec.registry_auth:
-        error = Unsupported(f"{NAME} has no store of registry logins", provider=NAME)
-        error.capability = "registry_auth"
-        raise error
+    if spec.registry_auth is not None:
+        auth = spec.registry_auth
+        words = (auth.username, auth.password, auth.server)
+        sound = not any(set(word) & _APART for word in words)
+        require(sound, "registry_auth", "a name and password without spaces and quotes")
+        body["image_login"] = f"-u {auth.username} -p {auth.password} {auth.server}"
     return body
 
 
-def _onstart(spec: LaunchSpec) -> str:
-    """The variables, the script, then the command beside the SSH server.
+_APART = frozenset(" \t\n\r'\"\\$`")
+"""The vendor gets the login as words of docker's command line, with no rule for quotes told."""
+
+
+def _native(env: Mapping[str, str]) -> dict[str, str]:
+    """What the vendor takes: a line each, 256 characters, 32 KiB together."""
+    taken: dict[str, str] = {}
+    room = ALL_VARIABLES
+    for name, value in env.items():
+        size = len(name) + 1 + len(value)
+        if size <= min(LONGEST_VARIABLE, room) and value.isprintable():
+            taken[name] = value
+            room -= size
+    return taken
+
+
+def boot_of(spec: LaunchSpec, left_s: float | None, api: str) -> Boot:
+    """What `onstart` does at each start of the container, and what must come over SSH.
 
     The vendor's ssh run types replace the image's own command, and their SSH sessions see of the
-    variables only what stands in /etc/environment.
+    variables only what stands in /etc/environment. Each container knows its number and has a key
+    that is good for itself alone: by it the timer destroys the contract.
     """
-    text = startup_text(spec.startup_script, spec.command, environment_lines(spec.env))
-    own = len(startup_text(spec.startup_script, spec.command))
-    field = "startup_script" if own else "env"
-    rule = f"at most {LONGEST_STARTUP} characters, the command and the variables included"
-    _bounds.require(len(text) <= LONGEST_STARTUP, field, rule)
-    return text
+    return container_boot(
+        spec,
+        limit=LONGEST_STARTUP,
+        seconds_left=left_s,
+        end=web_call("DELETE", f"{api}/api/v0/instances/$CONTAINER_ID/", "CONTAINER_API_KEY"),
+        sessions_see_env=False,
+    )
 
 
 def bid_usd(price: Nanos) -> float:
@@ -593,7 +318,7 @@ class User(Struct):
     """Of users/current."""
 
     id: Id
-    credit: float | None = None
+    credit: SignedUsd | None = None
 
 
 class Verdict(Struct):
@@ -604,21 +329,23 @@ class Verdict(Struct):
     new_contract: Any = None
 
 
-def state_of(row: Contract) -> State:
-    """One word of the vendor's three; UNKNOWN for words that it has not had."""
-    return state_by(_STATES, row)
+state_of = partial(state_by, _STATES)
 
 
 def instance_of(row: Contract, account: str) -> Instance:
     """A machine as the vendor tells it."""
     state = state_of(row)
-    carried = parse_name(row.label)
+    owner, attempt = whose(row.label)
     on = row.cur_state == "running" and state in {State.PENDING, State.UNKNOWN, State.FAILED}
-    ports = _ports(row)
+    ports = {
+        inside: where
+        for inside, outside in (row.ports or {}).items()
+        if outside and (where := at(row.public_ipaddr, outside[0].HostPort))
+    }
     return Instance(
         ref=Ref(NAME, account, "", str(row.id)),
-        owner=carried[0] if carried else None,
-        attempt=carried[1] if carried else None,
+        owner=owner,
+        attempt=attempt,
         name=row.label,
         state=state,
         raw_state="/".join(
@@ -635,25 +362,17 @@ def instance_of(row: Contract, account: str) -> Instance:
         image=row.image_uuid,
         disk_gb=row.disk_space,
         ssh=_ssh(row, ports) if state is not State.TERMINATED else None,
-        ports={inside: outside for inside, outside in ports.items() if inside != "22/tcp"},
+        ports=without_ssh(ports),
         created_at=moment(row.start_date),
         expires_at=moment(row.end_date),
-        raw={field: told for field in _RAW if (told := getattr(row, field)) is not None},
+        raw=told(row, _RAW),
     )
-
-
-def _ports(row: Contract) -> dict[str, str]:
-    address = (row.public_ipaddr or "").strip()
-    host = f"[{address}]" if ":" in address else address
-    told = (row.ports or {}) if address else {}
-    return {inside: f"{host}:{outside[0].HostPort}" for inside, outside in told.items() if outside}
 
 
 def _ssh(row: Contract, ports: Mapping[str, str]) -> Endpoint | None:
     """Direct where port 22 is published, else the vendor's proxy."""
-    host, _, port = ports.get("22/tcp", "").rpartition(":")
-    if host and port.isdecimal():
-        return Endpoint(host=host.strip("[]"), port=int(port), user="root")
+    if direct := ssh_of(ports):
+        return direct
     if row.ssh_host and row.ssh_port:
         return Endpoint(host=row.ssh_host.strip(), port=row.ssh_port, user="root")
     return None
@@ -680,7 +399,7 @@ class ChargeItem(Struct):
     """One kind of a charge: gpu, disk, bwd, bwu."""
 
     type: Word
-    amount: float
+    amount: SignedUsd
     start: Amount | None = None
     end: Amount | None = None
 
@@ -689,7 +408,7 @@ class Charge(Struct):
     """What one contract was charged in some days. A contract may have several rows."""
 
     source: Word | None = None
-    amount: float = 0.0
+    amount: SignedUsd = 0.0
     start: Amount | None = None
     end: Amount | None = None
     items: tuple[ChargeItem, ...] = ()
@@ -718,6 +437,7 @@ class Charges(Struct):
 # Calls
 
 _TOKEN = "after_token"  # noqa: S105 - a parameter's name
+_NO_FILTERS: Mapping[str, Any] = {}
 _id = attrgetter("id")
 _charge = attrgetter("source", "start", "end", "amount")
 """One contract may have several rows, each with its own time."""
@@ -726,17 +446,16 @@ _charge = attrgetter("source", "start", "end", "amount")
 class VastAi(RestCloud):
     """One account at Vast.ai: each call one question."""
 
-    name: ClassVar[str] = NAME
-    display_name: ClassVar[str] = "Vast.ai"
-    website: ClassVar[str] = "https://vast.ai/"
-    credentials: ClassVar[tuple[str, ...]] = ("VAST_AI_API_KEY", "VAST_API_KEY")
-    capabilities: ClassVar[Capabilities] = CAPABILITIES
-    base_url: ClassVar[str] = "https://console.vast.ai"
-    rules: ClassVar[Sequence[Rule]] = RULES
-    shown: ClassVar[frozenset[str]] = SHOWN
-    keyless: ClassVar[frozenset[str]] = frozenset({"offers"})
-    _told: tuple[str, float] | None = None
-    """The uid that `whoami` was told, and when."""
+    name = NAME
+    display_name = "Vast.ai"
+    website = "https://vast.ai/"
+    console = "https://cloud.vast.ai/instances/"
+    credentials = ("VAST_AI_API_KEY", "VAST_API_KEY")
+    capabilities = CAPABILITIES
+    base_url = "https://console.vast.ai"
+    rules = RULES
+    shown = SHOWN
+    keyless = frozenset({"offers"})
 
     @staticmethod
     def says_no(body: bytes) -> bool:
@@ -747,11 +466,24 @@ class VastAi(RestCloud):
         said = verdict_of(body)
         return said.success is False or (said.success is None and isinstance(said.error, str))
 
-    async def whoami(self) -> str:
+    async def uid(self, operation: str) -> str:
         """The user's number."""
-        uid = str((await self._user("whoami")).id)
-        self._told = uid, self.http.clock.boot_s()
-        return uid
+        return str((await self._user(operation)).id)
+
+    async def machines(
+        self, operation: str, filters: Mapping[str, Any] = _NO_FILTERS
+    ) -> Whole[Instance]:
+        """By pages, in the order of their numbers. `filters`: field -> operator -> value."""
+        params = {
+            "select_filters": json_text(filters),
+            "order_by": '[{"col": "id", "dir": "asc"}]',
+            "limit": str(LIST_PAGE),
+        }
+        whole = await self.pages(
+            operation, "/api/v1/instances/", params, InstancePage, identity=_id, token_name=_TOKEN
+        )
+        machines = tuple(instance_of(row, self.account) for row in whole.rows)
+        return Whole(machines, whole.complete)
 
     async def balance(self) -> Nanos:
         """The `credit`: what can be spent. `balance` is the invoice's side of it."""
@@ -782,17 +514,25 @@ class VastAi(RestCloud):
         self, spec: LaunchSpec, offer: Offer, attempt: Attempt, have: Mapping[Any, Ref]
     ) -> Ref:
         """One request. Keys are attached afterwards: given at creation they are unreliable."""
-        body = contract(spec, offer, attempt)
+        boot = self._boot(spec, self.http.clock.now())
+        body = contract(spec, offer, attempt, boot.text)
         path = f"/api/v0/asks/{_bounds.number(offer.key.partition(':')[0], 'offer')}/"
-        hide = (*spec.env.values(), *environment_lines(spec.env))
+        hide = (*secrets_of(spec), boot.text)
         answer = await self.send("create", "PUT", path, body, hide=hide)
         made, refused = new_contract(answer.body), self.refused(answer)
         if made is not None and not refused:
-            return Ref(self.name, self.account, "", str(made))
+            return self.ref(made)
         if made is None and refused:
             raise self.refusal("create", answer, hide)
         happened = f"an error that made contract {made}" if refused else "no contract in the answer"
         raise self.http.error(OutcomeUnknown, "create", happened, answer)
+
+    def after_boot(self, spec: LaunchSpec, offer: Offer, attempt: Attempt, now: datetime) -> str:
+        """What 4096 characters could not hold."""
+        return self._boot(spec, now).after
+
+    def _boot(self, spec: LaunchSpec, now: datetime) -> Boot:
+        return boot_of(spec, seconds_left(spec, now), self.http.base_url)
 
     async def attach_key(self, ref: Ref, public_key: str) -> None:
         """Admits one more public key."""
@@ -800,9 +540,8 @@ class VastAi(RestCloud):
 
     async def find(self, attempt: Attempt, offer: Offer) -> tuple[Instance, ...]:
         """By label, which is not unique at the vendor but is at ours."""
-        found = await self._machines("find", {"label": {"in": [attempt.name]}})
-        machines = (instance_of(row, self.account) for row in found.rows)
-        return tuple(machine for machine in machines if machine.attempt == attempt.id)
+        labelled = {"label": {"in": [attempt.name]}}
+        return of_attempt(attempt, await self.machines("find", labelled))
 
     async def get(self, ref: Ref) -> Instance:
         """NotFound where the vendor shows no contract, in its own words or as null."""
@@ -812,30 +551,12 @@ class VastAi(RestCloud):
             error = self.http.error(NotFound, "get", f"no instance {ref.id}", answer)
             error.code = "no_such_instance"
             raise error
-        if str(machine.id) != ref.id:
-            raise self.http.error(BadResponse, "get", f"another instance than {ref.id}")
-        return instance_of(machine, self.account)
-
-    async def list(self, scope: str) -> Listing:
-        """All machines of the account, with the account's number read beside them.
-
-        A `whoami` just before is not asked again: the key is the same. It counts once, so that
-        of two lists the second never rests on it.
-        """
-        asked_at = self.http.clock.now()
-        told, self._told = self._told, None
-        fresh = told is not None and self.http.clock.boot_s() - told[1] < UID_HOLDS_S
-        uid = told[0] if told and fresh else str((await self._user("list")).id)
-        whole = await self._machines("list", {})
-        machines = tuple(instance_of(row, self.account) for row in whole.rows)
-        return Listing(uid, scope, whole.complete, asked_at, machines)
+        return self.same(ref, instance_of(machine, self.account))
 
     async def terminate(self, ref: Ref) -> None:
         """Destroys the contract and its disk; one that is gone already is fine."""
-        try:
+        with suppress(NotFound):
             await self.ask("terminate", "DELETE", _path(ref), {})
-        except NotFound:
-            return
 
     async def stop(self, ref: Ref) -> None:
         """Keeps the disk, which goes on costing."""
@@ -868,8 +589,7 @@ class VastAi(RestCloud):
         source = f"instance-{ref.id}"
         ours = [charge for charge in whole.rows if charge.source == source]
         return bill_of(
-            [signed_nanos(charge.amount) for charge in ours],
-            tuple(line for charge in ours for line in charge.lines()),
+            ours,
             until=until,
             now=now,
             lag_s=self.capabilities.billing_lag_s,
@@ -877,24 +597,9 @@ class VastAi(RestCloud):
             evidence=f"{source}: {len(ours)} charge rows",
         )
 
-    def console_url(self, ref: Ref) -> str | None:
-        """The list: there is no page for one machine."""
-        return "https://cloud.vast.ai/instances/"
-
     async def _user(self, operation: str) -> User:
         # No slash: the vendor's client sends none here.
-        answer = await self.ask(operation, "GET", "/api/v0/users/current")
-        return self.http.decode(operation, answer, User)
-
-    async def _machines(self, operation: str, filters: Mapping[str, Any]) -> Whole[Contract]:
-        params = {
-            "select_filters": json_text(filters),
-            "order_by": '[{"col": "id", "dir": "asc"}]',
-            "limit": str(LIST_PAGE),
-        }
-        return await self.pages(
-            operation, "/api/v1/instances/", params, InstancePage, identity=_id, token_name=_TOKEN
-        )
+        return await self.ask_for(User, operation, "GET", "/api/v0/users/current")
 
 
 def _path(ref: Ref, below: str = "") -> str:
