@@ -9,8 +9,9 @@ from itertools import count
 
 from msgspec import Struct, structs
 
-from gpubroker.model.errors import BrokerError
+from gpubroker.model.errors import BrokerError, Unavailable
 from gpubroker.model.identity import Ref
+from gpubroker.model.instance import Endpoint
 from gpubroker.model.launch import LaunchSpec
 from gpubroker.model.money import Nanos, nanos
 from gpubroker.model.offer import Offer
@@ -235,6 +236,7 @@ class FakeCloud:
             machine.fault = fault.kind
             machine.answers_ssh = fault.kind != "no_ssh"
             machine.price_factor = fault.factor
+            machine.disk_share = 0.5 if fault.kind == "ignored_field" else 1.0
             machine.gpu_reported = "NVIDIA Tesla K80" if fault.kind == "wrong_gpu" else ""
         if machine.fault == "left_stopped":
             machine.state = State.STOPPED
@@ -243,9 +245,45 @@ class FakeCloud:
             self.charge(machine, now)
         self.at(self.switches.boot_s, lambda when: self._booted(machine, when))
         if spec.expires_at is not None and self.switches.expiry is not Expiry.CONTROLLER_ONLY:
-            seconds = (spec.expires_at - now).total_seconds()
-            self.at(seconds, lambda when: self._expired(machine, when))
+            self.arm(machine, spec.expires_at)
         return machine
+
+    def arm(self, machine: FakeMachine, end: datetime) -> None:
+        """Cloud or timer ends it then, and not when it was to be ended before."""
+        machine.ends_at = end
+        self.at((end - self._time).total_seconds(), lambda when: self._expired(machine, when))
+
+    async def timer_at(self, endpoint: Endpoint, alias: str, seconds: float | None) -> float | None:
+        """What a look at the machine's own timer finds over SSH; `seconds` sets it anew."""
+        del alias
+        machine = self._answering(endpoint)
+        if self.switches.expiry not in {Expiry.MACHINE_ENDS_BILLING, Expiry.MACHINE_FREES_GPU}:
+            return None
+        if seconds is not None and machine.ends_at is not None:
+            self.arm(machine, self.clock.now() + timedelta(seconds=seconds))
+        if machine.ends_at is None:
+            return None
+        return (machine.ends_at - self.clock.now()).total_seconds()
+
+    async def run_boot(self, endpoint: Endpoint, alias: str, script: str) -> tuple[int, str]:
+        """What running a script over SSH answers; the machine keeps it."""
+        del alias
+        machine = self._answering(endpoint)
+        machine.boots.append(script)
+        return machine.boot_code, "said by the machine"
+
+    async def idle_at(self, endpoint: Endpoint, alias: str) -> str:
+        """What a look at what the machine does finds over SSH."""
+        del alias
+        return self._answering(endpoint).idle_word
+
+    def _answering(self, endpoint: Endpoint) -> FakeMachine:
+        self.settle()
+        for machine in self.machines:
+            host = f"{machine.id}.{machine.scope or 'all'}.fake.invalid"
+            if host == endpoint.host and machine.state is State.RUNNING and machine.answers_ssh:
+                return machine
+        raise Unavailable("no answer over SSH")
 
     @staticmethod
     def charge(machine: FakeMachine, at: datetime) -> None:
@@ -322,7 +360,7 @@ class FakeCloud:
             machine.state = State.RUNNING
 
     def _expired(self, machine: FakeMachine, at: datetime) -> None:
-        if machine.state in {State.TERMINATED, State.TERMINATING}:
+        if machine.state in {State.TERMINATED, State.TERMINATING} or machine.ends_at != at:
             return
         if self.switches.expiry is Expiry.MACHINE_FREES_GPU:
             self.halt(machine)

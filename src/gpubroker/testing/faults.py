@@ -32,11 +32,12 @@ FaultKind = Literal[
     "no_ssh",
     "wrong_gpu",
     "price_drift",
+    "ignored_field",
     "ignored",
 ]
 ANY = frozenset(READS | MUTATIONS)
 CREATE = frozenset({"create"})
-LISTS = frozenset({"list", "find", "offers"})
+LISTS = frozenset({"list", "find", "offers", "resources"})
 
 FAULTS: dict[FaultKind, frozenset[str]] = {
     "unavailable": ANY,
@@ -49,7 +50,7 @@ FAULTS: dict[FaultKind, frozenset[str]] = {
     "crash_after": ANY,
     "slow": ANY,
     "garbage": ANY,
-    "other_account": frozenset({"whoami", "get", "list", "find", "terminate"}),
+    "other_account": frozenset({"whoami", "get", "list", "find", "resources", "terminate"}),
     "partial_list": LISTS,
     "empty_list": LISTS,
     "duplicate_list": LISTS,
@@ -59,7 +60,8 @@ FAULTS: dict[FaultKind, frozenset[str]] = {
     "no_ssh": CREATE,
     "wrong_gpu": CREATE,
     "price_drift": CREATE,
-    "ignored": frozenset({"terminate", "stop", "start", "release"}),
+    "ignored_field": CREATE,
+    "ignored": frozenset({"extend", "terminate", "stop", "start", "release", "discard"}),
 }
 """Kind -> operations at which it can be scripted.
 
@@ -83,6 +85,7 @@ stuck_pending   the machine never runs, and bills
 no_ssh          the machine runs and never has an SSH endpoint
 wrong_gpu       the machine reports another GPU than the offer
 price_drift     the machine costs `factor` times its offer
+ignored_field   the machine has half of the disk that was asked for
 ignored         the call answers success and does nothing
 """
 

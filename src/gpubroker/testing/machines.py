@@ -56,8 +56,18 @@ class FakeMachine:
     admitted: tuple[str, ...] = ()
     """Public keys that can log in."""
     answers_ssh: bool = True
+    boots: list[str] = field(default_factory=list)
+    """Scripts that were run over SSH to start it."""
+    boot_code: int = 0
+    """What they end with."""
     gpu_reported: str = ""
     price_factor: float = 1.0
+    disk_share: float = 1.0
+    """Of the disk that was asked for."""
+    ends_at: datetime | None = None
+    """When its cloud or its own timer ends it."""
+    idle_word: str = "busy"
+    """What a look at it over SSH finds."""
     fault: str = ""
     """The fault that was scripted for it."""
     ended_at: datetime | None = None
@@ -159,10 +169,12 @@ def described(machine: FakeMachine, ref: Ref, switches: Switches) -> Instance:
         gpu=machine.gpu_reported or machine.offer.gpu.raw,
         gpu_count=machine.offer.gpu_count,
         image=machine.spec.image,
-        disk_gb=machine.disk_gb,
+        disk_gb=machine.disk_gb * machine.disk_share,
+        region=machine.offer.region,
+        tier=machine.offer.tier,
         ssh=endpoint if running and machine.answers_ssh else None,
         created_at=machine.created_at,
-        expires_at=machine.spec.expires_at if switches.expiry is Expiry.PROVIDER else None,
+        expires_at=machine.ends_at if switches.expiry is Expiry.PROVIDER else None,
     )
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import ClassVar, Self, TypeVar, cast
 
 from msgspec import structs
 
 from gpubroker.model.bill import Bill
-from gpubroker.model.capabilities import Capabilities
+from gpubroker.model.capabilities import Capabilities, needed
 from gpubroker.model.errors import (
     BadResponse,
     Invalid,
@@ -18,16 +18,18 @@ from gpubroker.model.errors import (
     NotFound,
     OutcomeUnknown,
     PriceChanged,
+    QuotaExceeded,
     Unavailable,
     WrongState,
 )
 from gpubroker.model.identity import Attempt, Ref
-from gpubroker.model.instance import Instance, Listing
+from gpubroker.model.instance import HeldResource, Holdings, Instance, Listing
 from gpubroker.model.launch import LaunchSpec
 from gpubroker.model.money import Nanos
 from gpubroker.model.offer import Offer, OfferPage
 from gpubroker.model.query import Query
-from gpubroker.model.terms import Carrier, Resource, State
+from gpubroker.model.quota import Quota
+from gpubroker.model.terms import Carrier, Expiry, Resource, State
 from gpubroker.providers.base import MUTATIONS
 from gpubroker.testing.cloud import Call, FakeCloud
 from gpubroker.testing.faults import Crashed, Fault, thinned
@@ -40,8 +42,9 @@ T = TypeVar("T")
 class FakeProvider:
     """One account at a FakeCloud.
 
-    `FakeProvider(cloud)` has exactly the optional methods (stop, start, balance, attach_key) that
-    the cloud's switches declare, so that code which asks for Stoppable and the like is tested too.
+    `FakeProvider(cloud)` has exactly the optional methods (stop, start, balance, bills,
+    attach_key, extend) that the cloud's switches declare, so that code which asks for Stoppable
+    and the like is tested too.
     """
 
     name: ClassVar[str] = "fake"
@@ -106,24 +109,37 @@ class FakeProvider:
         return await self._answer(fault, self._instance(machine))
 
     async def list(self, scope: str) -> Listing:
-        """Every machine of the account in a scope, foreign ones too, and our resources."""
+        """Every machine of the account in a scope, foreign ones too."""
         fault = await self._arrive("list", scope)
         uid = self._uid(fault)
         rows = [self._instance(machine) for machine in self._listed(scope, uid)]
-        resources = tuple(
-            (resource.kind, resource.ref, resource.attempt)
-            for resource in self.cloud.resources
-            if (resource.uid, resource.ref.scope) == (uid, scope) and not resource.released_at
-        )
         listing = Listing(
             account_uid=uid,
             scope=scope,
             complete=fault is None or fault.kind != "partial_list",
             asked_at=self.cloud.clock.now(),
             instances=thinned(rows, fault),
-            resources=resources,
         )
         return await self._answer(fault, listing)
+
+    async def resources(self, scope: str) -> Holdings:
+        """Every key, script, address … of the account in a scope, foreign ones too."""
+        fault = await self._arrive("resources", scope)
+        uid = self._uid(fault)
+        held = [
+            HeldResource(
+                what=one.kind,
+                ref=one.ref,
+                name=one.name,
+                owner=one.owner,
+                attempt=one.attempt,
+                created_at=one.made_at,
+            )
+            for one in self.cloud.resources
+            if (one.uid, one.ref.scope) == (uid, scope) and not one.released_at
+        ]
+        complete = fault is None or fault.kind != "partial_list"
+        return await self._answer(fault, Holdings(uid, scope, complete, thinned(held, fault)))
 
     async def billing(self, ref: Ref, since: datetime, until: datetime | None) -> Bill:
         """What the cloud's record says: late, and as much of the truth as the switch lets out."""
@@ -150,9 +166,8 @@ class FakeProvider:
         have: Mapping[Resource, Ref],
     ) -> Ref:
         """Found by its name before it is made: the same call again makes nothing."""
-        del spec
         fault = await self._arrive("ensure", f"{what} {attempt.name}")
-        needs = self.cloud.switches.all_needs
+        needs = needed(self.capabilities, spec)
         if what not in needs:
             raise Invalid(f"{what} is not needed here", operation="ensure")
         self._check_have(needs[: needs.index(what)], have)
@@ -173,12 +188,13 @@ class FakeProvider:
         A token brings an ended machine back to mind; an ended machine's name is free again.
         """
         fault = await self._arrive("create", attempt.name)
-        self._check_have(self.cloud.switches.all_needs, have)
+        self._check_have(needed(self.capabilities, spec), have)
         if (known := self._made_before(attempt)) is not None:
             return await self._answer(fault, self._ref(known))
         current = self.cloud.stock.get(offer.key)
         if current is None or offer.key in self.cloud.sold_out:
             raise NoCapacity(f"{offer.key} is gone", operation="create").scoped("offer")
+        self._check_quota(current)
         if spec.max_price is not None and current.price.hourly(spec.disk_gb or 0) > spec.max_price:
             raise PriceChanged(f"{offer.key} costs more now", operation="create")
         if fault is not None and fault.kind == "unknown_late":
@@ -203,7 +219,14 @@ class FakeProvider:
 
     async def release(self, what: Resource, ref: Ref) -> None:
         """WrongState while a machine that needs it has not ended."""
-        fault = await self._arrive("release", f"{what} {ref.id}")
+        await self._end_resource("release", what, ref)
+
+    async def discard(self, what: Resource, ref: Ref) -> None:
+        """As release."""
+        await self._end_resource("discard", what, ref)
+
+    async def _end_resource(self, operation: str, what: Resource, ref: Ref) -> None:
+        fault = await self._arrive(operation, f"{what} {ref.id}")
         resource = next(
             (one for one in self.cloud.resources if (one.kind, one.ref) == (what, ref)), None
         )
@@ -211,7 +234,7 @@ class FakeProvider:
             for machine in self.cloud.live(resource.uid):
                 used = resource.attempt in {None, machine.attempt}
                 if machine.owner == resource.owner and used:
-                    raise WrongState(f"{what} is in use by {machine.id}", operation="release")
+                    raise WrongState(f"{what} is in use by {machine.id}", operation=operation)
             resource.released_at = resource.released_at or self.cloud.clock.now()
         await self._answer(fault, None)
 
@@ -293,6 +316,15 @@ class FakeProvider:
             if have.get(what) not in standing:
                 raise Invalid(f"{what} is missing")
 
+    def _quota(self) -> Quota:
+        used = sum(machine.offer.gpu_count for machine in self.cloud.live(self._uid(None)))
+        limit = float(self.cloud.switches.quota_gpus or 0)
+        return Quota(bucket="all GPUs", limit=limit, used=float(used), unit="gpus")
+
+    def _check_quota(self, offer: Offer) -> None:
+        if self.cloud.switches.quota_gpus is not None and (why := self._quota().why_not(offer)):
+            raise QuotaExceeded(why, operation="create")
+
     def _make(
         self, offer: Offer, spec: LaunchSpec, attempt: Attempt, fault: Fault | None
     ) -> FakeMachine:
@@ -356,6 +388,47 @@ class _TellsBalance(FakeProvider):
         return await self._answer(fault, Nanos(cloud.balance - spent))
 
 
+class _BillsTogether(FakeProvider):
+    async def bills(self, asked: Sequence[tuple[Ref, datetime, datetime | None]]) -> list[Bill]:
+        """One look at the record for all of them."""
+        fault = await self._arrive("bills", " ".join(ref.id for ref, _, _ in asked))
+        now, uid = self.cloud.clock.now(), self._uid(None)
+        told = []
+        for ref, _, _ in asked:
+            machine = self._machine(ref, uid, ended=True)
+            if machine is None:
+                told.append(Bill(status="unknown"))
+            else:
+                told.append(recorded(machine, self.cloud.switches, now))
+        return await self._answer(fault, told)
+
+
+class _TellsQuotas(FakeProvider):
+    async def quotas(self) -> tuple[Quota, ...]:
+        """One, over all GPUs of the account."""
+        fault = await self._arrive("quotas", self.account)
+        return await self._answer(fault, (self._quota(),))
+
+
+class _Extends(FakeProvider):
+    async def extend(self, ref: Ref, until: datetime) -> None:
+        """NotFound once gone."""
+        fault = await self._arrive("extend", ref.id)
+        machine = self._machine(ref, self._uid(None))
+        if machine is None:
+            raise NotFound("no such machine", operation="extend", http_status=404)
+        if fault is None or fault.kind != "ignored":
+            self.cloud.arm(machine, until)
+        await self._answer(fault, None)
+
+
+class _BootsOverSsh(FakeProvider):
+    def after_boot(self, spec: LaunchSpec, offer: Offer, attempt: Attempt, now: datetime) -> str:
+        """No shell text: only what a test can know again."""
+        del spec, offer, now
+        return f"boot {attempt.name}"
+
+
 class _AttachesKeys(FakeProvider):
     async def attach_key(self, ref: Ref, public_key: str) -> None:
         """WrongState until the machine runs; the same key again changes nothing."""
@@ -374,7 +447,11 @@ def _shaped(base: type[FakeProvider], name: str, switches: Switches) -> type[Fak
     optional = (
         (switches.stop != "none", _Stops),
         (switches.billing == "balance", _TellsBalance),
+        (switches.billing == "daily", _BillsTogether),
+        (switches.boots_over_ssh, _BootsOverSsh),
         (switches.ssh_keys == "attached", _AttachesKeys),
+        (switches.expiry is Expiry.PROVIDER and switches.extendable, _Extends),
+        (switches.quota_gpus is not None, _TellsQuotas),
     )
     bases = (*(extra for wanted, extra in optional if wanted), base)
     return type(base.__name__, bases, {"name": name, "capabilities": switches.capabilities()})

@@ -30,10 +30,16 @@ class Switches(Struct, frozen=True, kw_only=True):
     billing: Literal["exact", "daily", "balance", "manual"] = "exact"
     billing_lag_s: float = 0.0
     expiry: Expiry = Expiry.PROVIDER
+    extendable: bool = True
+    """Whether an expiry that the cloud keeps can be moved."""
     terminate_s: float = 0.0
     """Between an accepted terminate and the end, billed."""
     boot_s: float = 20.0
     absence_grace_s: float = 30.0
+    boots_over_ssh: bool = False
+    """Whether a part of each machine's start is run over SSH."""
+    quota_gpus: int | None = None
+    """So many GPUs an account may have at once, told and kept; None: no limit, none told."""
 
     @property
     def all_needs(self) -> tuple[Resource, ...]:

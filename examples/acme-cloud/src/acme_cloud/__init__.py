@@ -1,0 +1,1 @@
+"""Acme Cloud for gpubroker."""
