@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from gpubroker.model.terms import Market
-from gpubroker.providers.vast_ai import parse_offers
+from gpubroker.providers.vast_ai_market import parse_offers
 
 ROWS, TURNS = 3000, 20
 GPUS = (

@@ -33,7 +33,8 @@ from gpubroker.model.identity import new_attempt_id
 from gpubroker.model.offer import Offer
 from gpubroker.model.query import Query
 from gpubroker.model.terms import Source
-from gpubroker.store.store import Store
+from gpubroker.providers.registry import PUBLIC_PRICES
+from gpubroker.store.opened import open_store
 
 ROUNDS, FIRST_STARTS, MACHINES, OFFERS = 20, 3, 5, 1000
 CALLS: dict[str, list[str]] = {
@@ -73,12 +74,14 @@ def stored_offers() -> tuple[Offer, ...]:
 def store_market(home: Home, offers: tuple[Offer, ...]) -> None:
     """A snapshot as a refresh leaves it: answered now, so that nothing is asked."""
     answer = Answer(None, datetime.now(UTC), complete=True)
-    Snapshots(home, "live").save(Segment("vast_ai", cheapest_first(offers), (answer,)))
+    for name in PUBLIC_PRICES:
+        held = cheapest_first(offers) if name == "vast_ai" else ()
+        Snapshots(home, "live").save(Segment(name, held, (answer,)))
 
 
 def store_machines(home: Home, offers: tuple[Offer, ...]) -> None:
     """Machines that run and of which nothing is due."""
-    store, now = Store(home.live_store, "live"), time.time()
+    store, now = open_store(home.live_store, "live"), time.time()
     for number, offer in enumerate(offers[:MACHINES]):
         launch, attempt = f"l-{number:012}", new_attempt_id()
         price = offer.price.hourly(wanted_disk_gb(Query()))

@@ -269,13 +269,13 @@ def _variables(file: Path) -> Iterator[str]:
 
 def test_every_environment_variable_that_is_read_is_explained() -> None:
     from gpubroker.catalog.clouds import cloud
+    from gpubroker.credentials.files import KEY_FILES
     from gpubroker.providers import registry
-    from gpubroker.providers.accounts import KEY_FILES
 
     read = {name for file in SOURCE.rglob("*.py") for name in _variables(file)}
     assert {"GPUBROKER_HOME", "NO_COLOR", "SSH_AUTH_SOCK", "DATABASE_URL", "HOME"} <= read
     read |= {name for known in registry.ready() for name in cloud(known).key_variables}
-    read |= {folder for files in KEY_FILES.values() for folder, _ in files}
+    read |= {file.folder for files in KEY_FILES.values() for file in files}
     read |= set(daemon._INHERITED)
     page = TEXTS["configuration.md"]
     assert {name for name in read if f"`{name}`" not in page} == set()

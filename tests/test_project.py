@@ -47,7 +47,7 @@ def test_every_dependency_is_pinned() -> None:
     pinned = {line.partition("==")[0].lower() for line in PINS.splitlines()}
     wanted = [*PROJECT["project"]["dependencies"], *PROJECT["dependency-groups"]["dev"]]
     for extra in PROJECT["project"]["optional-dependencies"].values():
-        wanted += extra
+        wanted += [one for one in extra if not one.startswith("gpubroker[")]
     for requirement in wanted:
         name = re.match(r"[A-Za-z0-9._-]+", requirement)
         assert name is not None

@@ -10,16 +10,24 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from gpubroker.broker import Broker
 
 if TYPE_CHECKING:
+    from datetime import datetime, timedelta
     from types import TracebackType
 
+    from gpubroker.fleet.keeping import Round
     from gpubroker.fleet.requests import Event, LaunchRequest, Plan, SweepReport
     from gpubroker.market.marketplace import Mode
     from gpubroker.market.results import SearchResult
+    from gpubroker.model.bill import BillCheck
+    from gpubroker.model.budget import BudgetReport, Period, Rung
+    from gpubroker.model.costs import Costs
     from gpubroker.model.gpu import GpuModel
     from gpubroker.model.home import Home
+    from gpubroker.model.launch import RegistryLogin
     from gpubroker.model.machine import Machine
+    from gpubroker.model.money import Nanos
+    from gpubroker.model.notices import ChannelReport, Warned
     from gpubroker.model.query import Query, SortKey
-    from gpubroker.model.reports import Check, ProviderInfo
+    from gpubroker.model.reports import Check, Login, ProviderInfo
 
 T = TypeVar("T")
 
@@ -161,6 +169,12 @@ class BlockingBroker:
         """As Broker.launch."""
         return self._run(self._broker.launch(request, plan=plan, wait=wait))
 
+    def launch_gang(
+        self, request: LaunchRequest, *, plan: Plan | None = None, wait: bool = True
+    ) -> tuple[Machine, ...]:
+        """As Broker.launch_gang."""
+        return self._run(self._broker.launch_gang(request, plan=plan, wait=wait))
+
     def machines(self, *, include_ended: bool = False) -> tuple[Machine, ...]:
         """As Broker.machines."""
         return self._on_thread(lambda: self._broker.machines(include_ended=include_ended))
@@ -181,6 +195,22 @@ class BlockingBroker:
         """As Broker.endpoint."""
         return self._run(self._broker.endpoint(name))
 
+    def extend(
+        self, name: str, *, by: timedelta | None = None, until: datetime | None = None
+    ) -> Machine:
+        """As Broker.extend."""
+        return self._run(self._broker.extend(name, by=by, until=until))
+
+    def kept_by(self) -> tuple[str, ...]:
+        """As Broker.kept_by."""
+        return self._on_thread(self._broker.kept_by)
+
+    def keep(
+        self, *, rounds: int | None = None, on_round: Callable[[Round], None] | None = None
+    ) -> None:
+        """As Broker.keep."""
+        self._run(self._broker.keep(rounds=rounds, on_round=on_round))
+
     def stop(self, name: str) -> Machine:
         """As Broker.stop."""
         return self._run(self._broker.stop(name))
@@ -197,6 +227,130 @@ class BlockingBroker:
         """As Broker.sweep."""
         return self._run(self._broker.sweep(fix=fix, owner=owner))
 
+    def adopt(
+        self,
+        provider: str,
+        id: str,
+        *,
+        ttl: timedelta | None,
+        no_expiry: bool = False,
+        name: str | None = None,
+        account: str | None = None,
+        scope: str | None = None,
+        owner: str | None = None,
+        price: Nanos | None = None,
+    ) -> Machine:
+        """As Broker.adopt."""
+        return self._run(
+            self._broker.adopt(
+                provider,
+                id,
+                ttl=ttl,
+                no_expiry=no_expiry,
+                name=name,
+                account=account,
+                scope=scope,
+                owner=owner,
+                price=price,
+            )
+        )
+
+    def bill(self, name: str) -> tuple[BillCheck, ...]:
+        """As Broker.bill."""
+        return self._run(self._broker.bill(name))
+
+    def costs(self, *, since: datetime | None = None) -> Costs:
+        """As Broker.costs."""
+        return self._on_thread(lambda: self._broker.costs(since=since))
+
     def doctor(self) -> tuple[Check, ...]:
         """As Broker.doctor."""
         return self._run(self._broker.doctor())
+
+    def budgets(self) -> tuple[BudgetReport, ...]:
+        """As Broker.budgets."""
+        return self._on_thread(self._broker.budgets)
+
+    def set_budget(
+        self,
+        name: str,
+        amount: Nanos,
+        *,
+        period: Period = "total",
+        project: str | None = None,
+        tag: str | None = None,
+        hard: bool = True,
+        ladder: tuple[Rung, ...] | None = None,
+    ) -> BudgetReport:
+        """As Broker.set_budget."""
+        return self._on_thread(
+            lambda: self._broker.set_budget(
+                name, amount, period=period, project=project, tag=tag, hard=hard, ladder=ladder
+            )
+        )
+
+    def remove_budget(self, name: str) -> None:
+        """As Broker.remove_budget."""
+        self._on_thread(lambda: self._broker.remove_budget(name))
+
+    def warnings(self) -> tuple[Warned, ...]:
+        """As Broker.warnings."""
+        return self._on_thread(self._broker.warnings)
+
+    def channels(self) -> tuple[ChannelReport, ...]:
+        """As Broker.channels."""
+        return self._on_thread(self._broker.channels)
+
+    def test_channel(self, name: str) -> None:
+        """As Broker.test_channel."""
+        self._run(self._broker.test_channel(name))
+
+    def variables(self, name: str) -> tuple[str, ...]:
+        """As Broker.variables."""
+        return self._on_thread(lambda: self._broker.variables(name))
+
+    def registries(self) -> tuple[RegistryLogin, ...]:
+        """As Broker.registries."""
+        return self._on_thread(self._broker.registries)
+
+    def add_registry(
+        self, name: str, *, server: str, username: str, password: str
+    ) -> RegistryLogin:
+        """As Broker.add_registry."""
+        return self._on_thread(
+            lambda: self._broker.add_registry(
+                name, server=server, username=username, password=password
+            )
+        )
+
+    def remove_registry(self, name: str) -> None:
+        """As Broker.remove_registry."""
+        self._on_thread(lambda: self._broker.remove_registry(name))
+
+    def set_channel_secret(self, name: str, secret: str) -> str:
+        """As Broker.set_channel_secret."""
+        return self._on_thread(lambda: self._broker.set_channel_secret(name, secret))
+
+    def login(
+        self,
+        provider: str,
+        account: str = "default",
+        *,
+        secrets: Mapping[str, str],
+        keyring: bool = False,
+        same_account: bool = False,
+    ) -> Login:
+        """As Broker.login."""
+        return self._run(
+            self._broker.login(
+                provider, account, secrets=secrets, keyring=keyring, same_account=same_account
+            )
+        )
+
+    def logout(self, provider: str, account: str = "default") -> bool:
+        """As Broker.logout."""
+        return self._on_thread(lambda: self._broker.logout(provider, account))
+
+    def watch(self) -> None:
+        """As Broker.watch."""
+        self._run(self._broker.watch())

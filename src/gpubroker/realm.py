@@ -16,6 +16,9 @@ from gpubroker.model.clock import Clock, SystemClock, boot_seconds
 from gpubroker.model.errors import Invalid, Unavailable
 
 CONTROL_DEADLINE_S = 5.0
+LOOK_S = 2.0
+"""Whoever waits longer looks so often whether the sandbox's clock was moved."""
+CLOSE_ENOUGH_S = 0.05
 LIVE = "live"
 
 
@@ -67,13 +70,19 @@ class SandboxClock:
         return boot_seconds()
 
     async def sleep(self, seconds: float) -> None:
-        """So long on this clock: shorter in reality where the sandbox runs faster."""
+        """So long on this clock: shorter in reality where it runs faster, or is moved on."""
         import asyncio
 
-        await asyncio.sleep(seconds / max(self._time.speed, 1.0))
-        # While the sandbox restarts its time goes on as extrapolated.
-        with contextlib.suppress(Unavailable):
-            await asyncio.to_thread(self._read)
+        end = self.now() + timedelta(seconds=seconds)
+        left_s = seconds
+        while True:
+            await asyncio.sleep(max(0.0, min(left_s / max(self._time.speed, 1.0), LOOK_S)))
+            # While the sandbox restarts its time goes on as extrapolated.
+            with contextlib.suppress(Unavailable):
+                await asyncio.to_thread(self._read)
+            left_s = (end - self.now()).total_seconds()
+            if left_s <= CLOSE_ENOUGH_S:
+                return
 
     def _read(self) -> None:
         answer = control(self._base_url, "/_sandbox/clock")

@@ -23,9 +23,11 @@ from gpubroker.model.offer import Offer
 from gpubroker.model.terms import Availability, Market, State
 
 if TYPE_CHECKING:
-    from gpubroker.fleet.requests import Plan, Stray, SweepReport
+    from gpubroker.fleet.requests import Plan, Stray, StrayResource, SweepReport
     from gpubroker.market.results import SearchResult, SourceReport
-    from gpubroker.model.reports import Check, ProviderInfo
+    from gpubroker.model.bill import BillCheck
+    from gpubroker.model.costs import CostRow, Costs
+    from gpubroker.model.reports import Check, Login, ProviderInfo
 
 Json = dict[str, Any]
 
@@ -75,10 +77,12 @@ def gpu_model(model: GpuModel) -> Json:
         "vendor": model.vendor,
         "forms": list(model.forms),
         "fp16_tflops": model.fp16_tflops,
+        "bf16_tflops": model.bf16_tflops,
         "fp8_tflops": model.fp8_tflops,
         "memory_bandwidth_gbs": model.memory_bandwidth_gbs,
         "tdp_w": model.tdp_w,
         "year": model.year,
+        "source": model.source,
     }
 
 
@@ -282,9 +286,19 @@ def instance(machine: Machine) -> Json:
         "console_url": machine.console_url,
         "cost_so_far": usd(machine.cost_so_far),
         "ttl_expires_at": rfc3339(machine.expires_at),
+        "ends_at": rfc3339(machine.ends_at),
+        "expiry_confirmed": machine.confirmed,
         "expiry": machine.expiry,
+        "idle": None
+        if machine.idle_after is None
+        else {
+            "ends_after_s": machine.idle_after.total_seconds(),
+            "since": rfc3339(machine.idle_since),
+            "word": machine.idle_word,
+        },
         "billing": {
             "status": machine.bill.status,
+            "by": machine.bill.by,
             "checked_at": rfc3339(machine.bill_checked_at),
             "evidence": machine.bill.evidence,
             "amount": dollars(machine.bill.amount),
@@ -295,7 +309,15 @@ def instance(machine: Machine) -> Json:
             "ssh_port": ssh.port if ssh else None,
             "image": machine.image,
         },
+        "project": machine.project,
+        "tags": dict(machine.tags),
         "attempts": [attempt(one) for one in machine.tries],
+        "next_try_at": rfc3339(machine.next_try_at),
+        "retry_until": rfc3339(machine.retry_until),
+        "gang": machine.gang,
+        "on_preempt": machine.on_preempt,
+        "preempted": machine.preempted,
+        "mismatch": list(machine.mismatch),
     }
 
 
@@ -318,6 +340,9 @@ def plan(plan_: Plan, *, disk_gb: float) -> Json:
         "left_out": [{"offer_id": which, "reason": why} for which, why in plan_.left_out],
         "most": dollars(plan_.most),
         "ttl_expires_at": rfc3339(plan_.expires_at),
+        "ended_by": dict(plan_.ended_by),
+        "kept_by": list(plan_.kept_by),
+        "only_gpubroker_ends": list(plan_.unkept),
         "total": plan_.total,
     }
 
@@ -340,6 +365,21 @@ def provider(
         "capabilities": None if capabilities is None else _plain(capabilities),
         "health": info.health,
         "status": info.status,
+        "enabled": info.enabled,
+        "accounts": [_plain(account) for account in info.accounts],
+        **_plain(info.facts),
+    }
+
+
+def login(done: Login) -> Json:
+    """A key that was stored; never the key."""
+    return {
+        "provider": done.provider,
+        "account": done.account,
+        "uid": done.uid,
+        "balance": dollars(done.balance),
+        "stored": done.stored,
+        "overruled_by": done.overruled_by,
     }
 
 
@@ -378,6 +418,88 @@ def stray(found: Stray) -> Json:
     }
 
 
+def stray_resource(found: StrayResource) -> Json:
+    """A key, script, rule, disk or address at a cloud."""
+    return {
+        "provider": found.provider,
+        "account": found.account,
+        "what": found.what,
+        "provider_id": found.ref.id,
+        "scope": found.ref.scope,
+        "name": found.name,
+        "owner": found.owner,
+        "whose": found.whose,
+        "since": rfc3339(found.since),
+        "why": found.why,
+    }
+
+
+def bill_check(seen: BillCheck) -> Json:
+    """One machine's cost, told by each who knows it."""
+    return {
+        "name": seen.name,
+        "attempt": seen.attempt,
+        "provider": seen.provider,
+        "account": seen.account,
+        "provider_id": seen.provider_id,
+        "console_url": seen.console_url,
+        "since": rfc3339(seen.since),
+        "until": rfc3339(seen.until),
+        "seconds": round(seen.seconds, 3),
+        "quoted": {"price_per_hour": usd(seen.quoted_price), "amount": usd(seen.quoted)},
+        "metered": {"amount": usd(seen.metered)},
+        "reported": {
+            "price_per_hour": dollars(seen.reported_price),
+            "amount": dollars(seen.reported),
+        },
+        "billed": {
+            "status": seen.bill.status,
+            "by": seen.bill.by,
+            "amount": dollars(seen.bill.amount),
+            "complete_until": rfc3339(seen.bill.complete_until),
+            "lines": [
+                {
+                    "item": line.item,
+                    "amount": usd(line.amount),
+                    "start": rfc3339(line.start),
+                    "end": rfc3339(line.end),
+                }
+                for line in seen.bill.lines
+            ],
+        },
+        "difference": dollars(seen.difference),
+        "tolerance": usd(seen.tolerance),
+        "verdict": seen.verdict,
+        "evidence": seen.bill.evidence,
+        "final": seen.final,
+        "checked_at": rfc3339(seen.checked_at),
+        "next_at": rfc3339(seen.next_at),
+    }
+
+
+def costs(spent: Costs) -> Json:
+    """The document of `costs`."""
+    return {
+        "since": rfc3339(spent.since),
+        "until": rfc3339(spent.until),
+        "total": cost_row(spent.total),
+        "by": {table: [cost_row(row) for row in rows] for table, rows in spent.by.items()},
+    }
+
+
+def cost_row(row: CostRow) -> Json:
+    """One row of it."""
+    return {
+        "key": row.key,
+        "name": row.name,
+        "metered": usd(row.metered),
+        "billed": usd(row.billed),
+        "not_billed": usd(row.not_billed),
+        "hours": round(row.seconds / 3600, 4),
+        "machines": row.machines,
+    }
+
+
 def sweep(report: SweepReport) -> Json:
     """The document of `sweep`."""
     return {
@@ -385,6 +507,7 @@ def sweep(report: SweepReport) -> Json:
         "orphans": [stray(found) for found in report.orphans],
         "ghosts": [instance(machine) for machine in report.ghosts],
         "foreign": [stray(found) for found in report.foreign],
+        "resources": [stray_resource(found) for found in report.resources],
         "errors": dict(report.errors),
         "fixed": report.fixed,
     }
@@ -394,6 +517,7 @@ def check(one: Check) -> Json:
     """One check of `doctor`; `ok` null where it could not be told."""
     return {
         "provider": one.provider,
+        "account": one.account,
         "what": one.what,
         "ok": one.ok,
         "detail": one.detail,

@@ -16,17 +16,22 @@ import pytest
 from gpubroker.cli import session as sessions
 from gpubroker.cli.main import invoke
 from gpubroker.fleet.errors import NoOfferMatches, NothingToBeHad, UnknownName
+from gpubroker.fleet.keeping import Round
 from gpubroker.fleet.requests import Event, LaunchRequest, Plan, PlannedOffer, Stray, SweepReport
 from gpubroker.market.results import NearMiss, Removed, SearchResult, SourceReport
-from gpubroker.model.bill import Bill
+from gpubroker.model.bill import Bill, BillCheck
+from gpubroker.model.budget import Budget, BudgetReport, BudgetShare
+from gpubroker.model.costs import NOTHING_SPENT, Costs
 from gpubroker.model.gpu import Gpu, GpuModel
 from gpubroker.model.identity import Ref
 from gpubroker.model.instance import Endpoint
+from gpubroker.model.launch import RegistryLogin
 from gpubroker.model.machine import Machine, Try
 from gpubroker.model.money import Nanos, nanos
+from gpubroker.model.notices import ChannelReport, Warned
 from gpubroker.model.offer import Offer, Price
 from gpubroker.model.query import Query
-from gpubroker.model.reports import Check, ProviderInfo
+from gpubroker.model.reports import Check, Login, ProviderInfo
 from gpubroker.model.terms import Availability, Expiry, Kind, Market, Source, State
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
@@ -96,7 +101,47 @@ def make_machine(**change: Any) -> Machine:
             ),
         ),
     }
-    return Machine(**(plain | change))
+    told = plain | change
+    return Machine(**({"ends_at": told["expires_at"]} | told))
+
+
+def make_budget(**change: Any) -> BudgetReport:
+    """`thesis`: $50 in all, a fifth of it spent by `train-1`."""
+    plain: dict[str, Any] = {"name": "thesis", "amount": nanos(50), "created_at": NOW}
+    return BudgetReport(
+        budget=Budget(**(plain | change)),
+        since=NOW - timedelta(days=2),
+        until=None,
+        spent=nanos(10),
+        committed=nanos(14.5),
+        burn=nanos(0.5),
+        used_up_at=NOW + timedelta(hours=80),
+        reached=None,
+        shares=(
+            BudgetShare(
+                launch_id="l-abc",
+                name="train-1",
+                spent=nanos(10),
+                to_come=nanos(4.5),
+                burn=nanos(0.5),
+            ),
+        ),
+    )
+
+
+def make_warning(number: int = 1, **change: Any) -> Warned:
+    """That `train-1` ends soon."""
+    plain: dict[str, Any] = {
+        "id": number,
+        "at": NOW - timedelta(minutes=1),
+        "kind": "expiring",
+        "severity": "warning",
+        "name": "train-1",
+        "launch_id": "l-abc",
+        "text": f"train-1 ends in {number}m, unless it is extended",
+        "data": {},
+    }
+    return Warned(**(plain | change))
 
 
 class FakeBroker:
@@ -136,7 +181,7 @@ class FakeBroker:
 
     async def plan(self, request: LaunchRequest) -> Plan:
         self._asked("plan", request)
-        if not self.world.offers:
+        if not self.world.offers and request.retry_for is None:
             raise NoOfferMatches(10)
         ranked = tuple(
             PlannedOffer(
@@ -149,7 +194,14 @@ class FakeBroker:
         )
         most = None if request.ttl is None else nanos(1.36)
         expires = None if request.ttl is None else NOW + request.ttl
-        return Plan(ranked=ranked, most=most, expires_at=expires, total=len(ranked))
+        return Plan(
+            ranked=ranked,
+            most=most,
+            expires_at=expires,
+            total=len(ranked),
+            ended_by=self.world.ended_by,
+            kept_by=self.world.kept_by,
+        )
 
     def ssh_folder(self) -> Path:
         return self.world.ssh_folder
@@ -166,6 +218,14 @@ class FakeBroker:
         ):
             self._tell(Event(at=NOW, kind=kind, name="train-1", data=data))
         return make_machine()
+
+    async def launch_gang(
+        self, request: LaunchRequest, *, plan: Plan | None = None, wait: bool = True
+    ) -> tuple[Machine, ...]:
+        self._asked("launch_gang", request, plan, wait)
+        name = request.name or "rtx-4090-1"
+        numbers = range(1, request.nodes + 1)
+        return tuple(make_machine(name=f"{name}-{number}", gang=name) for number in numbers)
 
     def machines(self, *, include_ended: bool = False) -> tuple[Machine, ...]:
         self._asked("machines", include_ended)
@@ -192,6 +252,20 @@ class FakeBroker:
     async def endpoint(self, name: str) -> Machine:
         self._asked("endpoint", name)
         return self._known(name)
+
+    async def extend(self, name: str, **how: Any) -> Machine:
+        self._asked("extend", name, how)
+        return self.world.extended or self._known(name)
+
+    def kept_by(self) -> tuple[str, ...]:
+        return self.world.kept_by
+
+    async def keep(self, *, rounds: int | None = None, on_round: Any = None) -> None:
+        self._asked("keep", rounds)
+        self._tell(Event(at=NOW, kind="expired", name="train-1"))
+        self._tell(Event(at=NOW, kind="waiting", name="train-1", data={"what": "nothing"}))
+        for problems in self.world.rounds:
+            on_round(Round(due=0, problems=problems))
 
     async def stop(self, name: str) -> Machine:
         self._asked("stop", name)
@@ -230,6 +304,18 @@ class FakeBroker:
             fixed=fix,
         )
 
+    async def adopt(self, provider: str, id: str, **how: Any) -> Machine:
+        self._asked("adopt", provider, id, how)
+        return make_machine(name=how["name"] or "adopted-vast-ai-1")
+
+    async def bill(self, name: str) -> tuple[BillCheck, ...]:
+        self._asked("bill", name)
+        return self.world.bills
+
+    def costs(self, *, since: datetime | None = None) -> Costs:
+        self._asked("costs", since)
+        return self.world.costs
+
     async def doctor(self) -> tuple[Check, ...]:
         self._asked("doctor")
         return self.world.checks
@@ -250,6 +336,63 @@ class FakeBroker:
             ),
         )
 
+    async def login(self, provider: str, account: str = "default", **how: Any) -> Login:
+        self._asked("login", provider, account, how)
+        return Login(
+            provider=provider,
+            account=account,
+            uid="42",
+            balance=nanos(12.5),
+            stored="/home/me/credentials",
+            overruled_by=self.world.overruled_by,
+        )
+
+    def logout(self, provider: str, account: str = "default") -> bool:
+        self._asked("logout", provider, account)
+        return self.world.has_key
+
+    def budgets(self) -> tuple[BudgetReport, ...]:
+        self._asked("budgets")
+        return self.world.budgets
+
+    def set_budget(self, name: str, amount: Nanos, **how: Any) -> BudgetReport:
+        self._asked("set_budget", name, amount, how)
+        return make_budget(name=name, amount=amount, **{k: how[k] for k in ("period", "hard")})
+
+    def remove_budget(self, name: str) -> None:
+        self._asked("remove_budget", name)
+
+    def warnings(self) -> tuple[Warned, ...]:
+        return self.world.warnings
+
+    def channels(self) -> tuple[ChannelReport, ...]:
+        self._asked("channels")
+        return self.world.channels
+
+    async def test_channel(self, name: str) -> None:
+        self._asked("test_channel", name)
+
+    def variables(self, name: str) -> tuple[str, ...]:
+        self._asked("variables", name)
+        return ("HF_TOKEN",)
+
+    def registries(self) -> tuple[RegistryLogin, ...]:
+        self._asked("registries")
+        return (RegistryLogin("hub", "ghcr.io", "me", NOW),)
+
+    def add_registry(
+        self, name: str, *, server: str, username: str, password: str
+    ) -> RegistryLogin:
+        self._asked("add_registry", name, server, username, password)
+        return RegistryLogin(name, server, username, NOW)
+
+    def remove_registry(self, name: str) -> None:
+        self._asked("remove_registry", name)
+
+    def set_channel_secret(self, name: str, secret: str) -> str:
+        self._asked("set_channel_secret", name, secret)
+        return "/home/me/credentials"
+
     def gpus(self) -> tuple[GpuModel, ...]:
         self._asked("gpus")
         from gpubroker.catalog.gpus import models
@@ -266,10 +409,21 @@ class World:
         self.machines: dict[str | None, tuple[Machine, ...]] = {None: (make_machine(),)}
         self.fails: dict[str, Exception] = {}
         self.sweep_errors: dict[str, str] = {}
+        self.bills: tuple[BillCheck, ...] = ()
+        self.costs = Costs(since=None, until=NOW, total=NOTHING_SPENT, by={})
         self.checks: tuple[Check, ...] = (
             Check(provider="vast_ai", what="key", ok=True, detail="accepted", fix=""),
         )
+        self.budgets: tuple[BudgetReport, ...] = (make_budget(),)
+        self.warnings: tuple[Warned, ...] = ()
+        self.channels: tuple[ChannelReport, ...] = ()
         self.due = False
+        self.extended: Machine | None = None
+        self.kept_by: tuple[str, ...] = ()
+        self.ended_by = {"vast_ai": Expiry.CONTROLLER_ONLY}
+        self.rounds: tuple[tuple[str, ...], ...] = ((),)
+        self.has_key = True
+        self.overruled_by = ""
         self.closed = 0
         self.asked: list[tuple[Any, ...]] = []
 

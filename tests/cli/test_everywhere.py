@@ -18,12 +18,17 @@ from gpubroker.store.errors import LeaseHeld, NameTaken
 ARGUMENTS = {
     "show": ["train-1"],
     "ssh": ["train-1"],
+    "extend": ["train-1", "2h"],
+    "keeper": ["run", "--once"],
     "stop": ["train-1"],
     "start": ["train-1"],
     "terminate": ["train-1"],
     "launch": ["--gpu", "4090", "--yes"],
     "completion": ["bash"],
     "sandbox": ["status"],
+    "logout": ["vast"],
+    "bill": ["train-1"],
+    "adopt": ["vast", "12345", "--ttl", "4h"],
 }
 """What a verb needs to do its work."""
 CALLS = {
@@ -34,11 +39,21 @@ CALLS = {
     "ps": "machines",
     "show": "show",
     "ssh": "endpoint",
+    "extend": "extend",
+    "keeper": "keep",
     "stop": "stop",
     "start": "start",
     "terminate": "terminate",
+    "bill": "bill",
+    "costs": "costs",
+    "adopt": "adopt",
     "sweep": "sweep",
     "doctor": "doctor",
+    "budget": "budgets",
+    "notify": "channels",
+    "registry": "registries",
+    "login": "providers",
+    "logout": "logout",
 }
 """Verb -> the question to the broker that can fail."""
 BUILT = [verb.name for verb in VERBS if not verb.later]

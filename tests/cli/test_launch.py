@@ -191,10 +191,13 @@ def test_what_is_due_is_done_first(run: Any, world: Any) -> None:
         (["--offer", "mystery"], "vast_12345"),
         (["--ssh-key", "/no/such.pub"], "no such key file"),
         (["--env-file", "/no/such.env"], "does not exist"),
-        (["--idle", "30m"], "comes later"),
-        (["--retry-for", "6h"], "comes later"),
-        (["--nodes", "2"], "comes later"),
-        (["--registry-auth", "hub"], "comes later"),
+        (["--idle", "never"], "--idle"),
+        (["--retry-for", "soon"], "--retry-for"),
+        (["--retry-for", "6h", "--nodes", "2"], "--all-within"),
+        (["--nodes", "0"], "a whole number from 1 to 512"),
+        (["--all-within", "5m"], "several --nodes"),
+        (["--on-preempt", "panic"], "expected stay, replace"),
+        (["--on-mismatch", "ignore"], "'warn', 'replace'"),
     ],
 )
 def test_a_bad_value_is_refused_before_anything_is_asked(
@@ -204,3 +207,16 @@ def test_a_bad_value_is_refused_before_anything_is_asked(
     assert (ran.code, ran.out) == (2, "")
     assert expected in ran.err
     assert world.asked == []
+
+
+def test_regions_of_the_configuration_hold_for_a_search_and_not_for_a_named_offer(
+    run: Any, world: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home/config.toml").write_text('[defaults]\nregions = ["Europe"]\n')
+    run("launch", "--gpu", "4090", "--yes")
+    assert world.last("launch")[1].query.regions == ("Europe",)
+    run("launch", "--gpu", "4090", "--region", "US", "--yes")
+    assert world.last("launch")[1].query.regions == ("US",)
+    run("launch", "--offer", "vast_12345", "--yes")
+    assert world.last("launch")[1].query.regions == ()

@@ -28,8 +28,9 @@ def both_realms(world: Any, daemon: Any, tmp_path: Path) -> str:
 
 
 def test_ps_shows_what_is_in_view_of_money(run: Any) -> None:
-    row, burning = run("ps").out.splitlines()[1:]
-    assert row.split() == "train-1 running 1x RTX 4090 vast_ai 0.340 $0.41 23h gb-train-1".split()
+    row, unheld, burning = run("ps").out.splitlines()[1:]
+    assert row.split() == "train-1 running 1x RTX 4090 vast_ai 0.340 $0.41 23h* gb-train-1".split()
+    assert unheld == "  * ends only where gpubroker runs then: gpubroker keeper status"
     assert burning == "  Burning $0.340/h."
 
 
@@ -54,7 +55,7 @@ def test_ps_asks_no_cloud_unless_something_is_due(run: Any, world: Any) -> None:
 def test_ps_without_machines_says_what_to_type(run: Any, world: Any) -> None:
     world.machines[None] = ()
     assert "gpubroker launch" in run("ps").out
-    assert run("ps", "--json").json == {"instances": []}
+    assert run("ps", "--json").json == {"instances": [], "warnings": []}
 
 
 def test_an_instance_has_the_fields_of_the_contract(run: Any) -> None:
@@ -202,6 +203,7 @@ def test_stop_says_that_the_disk_still_costs(run: Any) -> None:
     [
         (Bill(status="ended", amount=nanos(0.43)), "$0.43 billed by vast_ai ✓"),
         (Bill(status="ended"), "billing ended"),
+        (Bill(status="ended", amount=nanos(0.43), by="balance"), "by the balance at vast_ai, not"),
         (Bill(status="manual", evidence="the billing page"), "the billing page"),
         (Bill(status="running"), "STILL BILLS IT"),
         (Bill(status="pending"), "has not told its bill yet"),
@@ -230,7 +232,7 @@ def test_a_sweep_that_could_not_look_everywhere_has_failed(run: Any, world: Any)
     world.sweep_errors = {"vast_ai/default": "503"}
     ran = run("sweep")
     assert ran.code == 1
-    assert "nothing is concluded: 503" in ran.err
+    assert "vast_ai/default: 503. Nothing is concluded" in ran.err
 
 
 def test_doctor_fails_where_a_check_fails_and_says_what_to_do(run: Any, world: Any) -> None:
@@ -246,6 +248,6 @@ def test_doctor_fails_where_a_check_fails_and_says_what_to_do(run: Any, world: A
 
 def test_time_left_is_by_the_realms_clock(run: Any, world: Any) -> None:
     world.machines[None] = (make_machine(expires_at=NOW - timedelta(seconds=1)),)
-    assert " now " in run("ps").out
+    assert " now* " in run("ps").out
     world.machines[None] = (make_machine(expires_at=None),)
     assert " never " in run("ps").out

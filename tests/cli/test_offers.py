@@ -55,6 +55,18 @@ def test_every_search_flag_reaches_the_query(run: Any, world: Any) -> None:
     assert query.options == (("vast_ai", "verified", "true"),)
     assert query.strict
     assert query.disk_gb == 200
+    assert query.accounts == ("default",)
+
+
+def test_an_account_with_a_name_stands_behind_its_cloud(run: Any, world: Any) -> None:
+    world.offers = (make_offer(), make_offer(account="lab", key="2"))
+    assert asked(run, world, "--account", "lab", "--account", "vast:work").accounts == (
+        "lab",
+        "vast:work",
+    )
+    ran = run("offers")
+    assert "vast_ai:lab*" in ran.out
+    assert "vast_ai* " in ran.out
 
 
 def test_ways_of_asking_reach_the_search(run: Any, world: Any) -> None:
@@ -104,7 +116,6 @@ def test_ways_of_asking_reach_the_search(run: Any, world: Any) -> None:
         (["--min-price", "2", "--max-price", "1"], "above --max-price"),
         (["--min-cuda", "new"], "12.4"),
         (["--gpu", "H100:0"], "1 to"),
-        (["--account", "work"], "comes later"),
         (["spare-word"], "spare-word"),
     ],
 )

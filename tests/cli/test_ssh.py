@@ -44,6 +44,28 @@ def test_the_exit_code_of_the_command_is_passed_on(
     assert given[-3:] == ["gb-train-1", "--", "nvidia-smi --json"]
 
 
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (("--", "docker", "ps"), "GPUBROKER_HOST=1 docker ps"),
+        (("--", "docker ps; df"), "GPUBROKER_HOST=1 docker ps; df"),
+        ((), 'GPUBROKER_HOST=1 exec "$SHELL" -l'),
+    ],
+)
+def test_host_means_the_vm_and_not_the_container_on_it(
+    run: Any,
+    fake_ssh: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+    line: str,
+) -> None:
+    monkeypatch.setenv("CODE", "0")
+    assert run("ssh", "--host", "train-1", *words).code == 0
+    given = fake_ssh.read_text().splitlines()
+    assert given[-3:] == ["gb-train-1", "--", line]
+    assert ("-t" in given) is (not words)
+
+
 def test_a_machine_that_is_not_reached_exits_125(
     run: Any, fake_ssh: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

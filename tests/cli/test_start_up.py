@@ -12,10 +12,12 @@ import platformdirs
 import pytest
 
 from gpubroker.catalog.shipped import shipped_offers
+from gpubroker.credentials.vault import Vault
 from gpubroker.market.book import Segment
 from gpubroker.market.coverage import Answer
 from gpubroker.market.snapshots import Snapshots
 from gpubroker.model.home import Home
+from gpubroker.providers.registry import PUBLIC_PRICES
 
 CLIENTS = ("rich", "httpx2", "asyncio", "cryptography", "asyncssh", "ssl", "starlette", "stamina")
 """What no answer from this machine alone needs."""
@@ -63,10 +65,16 @@ def test_offers_that_are_held_load_no_client(tmp_path: Path, argv: list[str]) ->
 
 def test_offers_of_a_fresh_snapshot_load_no_client(tmp_path: Path) -> None:
     answer = Answer(None, datetime.now(UTC), complete=True)
-    held = Segment("vast_ai", shipped_offers("vast_ai"), (answer,))
-    Snapshots(Home(tmp_path), "live").save(held)
+    for name in PUBLIC_PRICES:
+        held = Segment(name, shipped_offers("vast_ai") if name == "vast_ai" else (), (answer,))
+        Snapshots(Home(tmp_path), "live").save(held)
     found = imported(tmp_path, "offers", "--gpu", "4090", VAST_API_KEY="not-sent-anywhere")
     assert found.isdisjoint((*CLIENTS, "sqlite3"))
+
+
+def test_a_stored_key_opens_no_seal_before_it_is_used(tmp_path: Path) -> None:
+    Vault(Home(tmp_path), {}).keep("vast_ai:default", {"VAST_AI_API_KEY": "not-sent-anywhere"})
+    assert imported(tmp_path, "offers", "--cached").isdisjoint((*CLIENTS, "sqlite3", "keyring"))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere platformdirs knows the folder")

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from allpairspy import AllPairs
 
+from gpubroker.fleet.context import Probed
 from gpubroker.fleet.errors import NothingToBeHad
+from gpubroker.fleet.observing import observe
+from gpubroker.fleet.requests import LaunchRequest
 from gpubroker.model.errors import BrokerError
+from gpubroker.model.instance import Endpoint
+from gpubroker.model.offer import Offer
+from gpubroker.model.terms import Carrier, State
 from gpubroker.testing.fake_cloud import SWITCHES, Crashed
 
 House = Any
+COOLED_S = 400.0
+"""After so long an offer that was sold out is planned with again."""
 
 # What changes nothing about who is found and ended is left at its default.
 VARIED = (
@@ -55,24 +65,40 @@ async def _life(house: House) -> None:
 async def test_every_boundary_of_a_life_can_be_the_last(
     make_house: Callable[..., House], switches: dict[str, Any]
 ) -> None:
+    await _every_boundary(lambda: make_house(**switches))
+
+
+@pytest.mark.parametrize("switches", PAIRWISE[:3], ids=lambda s: str(s["carrier"]))
+async def test_every_boundary_can_be_the_last_on_postgresql(
+    make_house: Callable[..., House], postgres: str, switches: dict[str, Any]
+) -> None:
+    """Fewer clouds: what differs is the store."""
+    await _every_boundary(lambda: make_house(postgres=postgres, **switches))
+
+
+async def _every_boundary(make: Callable[[], House]) -> None:
     rehearsal = _CrashAt()
-    house = make_house(**switches)
+    house = make()
     house.on_boundary = rehearsal
     await _life(house)
     assert {"intent committed", "sending committed", "created", "terminate sent"} <= set(
         rehearsal.seen
     )
     assert house.cloud.billed() == []
-    existed = 0
-    for number, boundary in enumerate(rehearsal.seen):
-        house = make_house(**switches)
+    seen, existed = rehearsal.seen, 0
+    # What is waited for is looked at many times over: the first and the last of them tell enough.
+    last = {boundary: number for number, boundary in enumerate(seen)}
+    crashes = {seen.index(boundary) for boundary in seen} | set(last.values())
+    for number in sorted(crashes):
+        boundary, house = seen[number], make()
         house.on_boundary = _CrashAt(number)
         with pytest.raises(Crashed):
             await _life(house)
         existed += bool(house.cloud.machines)
         house.on_boundary = lambda _: None
         await _comes_back(house, boundary)
-    assert existed >= len(rehearsal.seen) // 2
+        house.close()
+    assert existed >= len(crashes) // 2
 
 
 async def _at_rest(house: House, fleet: Any) -> None:
@@ -122,6 +148,79 @@ async def test_a_crash_inside_a_call_is_picked_up(
         await fleet.terminate(name)
     assert house.cloud.billed() == []
     assert house.leaks() == []
+
+
+async def _waits_for_stock(house: House) -> None:
+    fleet = house.open()
+    for key in house.cloud.stock:
+        house.cloud.sell_out(key)
+    request = LaunchRequest(disk_gb=20, retry_for=timedelta(hours=6))
+    await house.launch(fleet, request, wait=False)
+    house.cloud.restock("4090-north")
+    house.cloud.clock.advance(COOLED_S)
+    await fleet.settle()
+    await fleet.terminate("train-1")
+
+
+async def _together(house: House) -> None:
+    fleet = house.open()
+    await house.launch_gang(fleet, LaunchRequest(disk_gb=20, nodes=2), name="train")
+    await asyncio.gather(*(fleet.terminate(name) for name in fleet.named("train")))
+
+
+async def _taken_away(house: House) -> None:
+    fleet = house.open()
+    await house.launch(fleet, LaunchRequest(disk_gb=20, on_preempt="replace"))
+    house.cloud.preempt(house.cloud.machines[0])
+    house.cloud.clock.advance(120)
+    await observe(fleet.context)
+    await fleet.settle()
+    await fleet.terminate("train-1")
+
+
+LIVES = {
+    "waits for stock": (_waits_for_stock, 1, {"waiting for stock", "planned", "planned anew"}),
+    "together": (_together, 2, {"intent committed", "gang formed"}),
+    "taken away": (_taken_away, 1, {"taken away", "replacement wanted", "planned anew"}),
+}
+"""What happens, how many machines are wanted then, boundaries that must be met."""
+
+
+@pytest.mark.parametrize("carrier", [Carrier.TOKEN, Carrier.NAME])
+@pytest.mark.parametrize("life", LIVES)
+async def test_every_boundary_of_a_longer_life_can_be_the_last(
+    make_house: Callable[..., House], life: str, carrier: Any
+) -> None:
+    lives, machines, met = LIVES[life]
+    switches = {"carrier": carrier, "list_lag_s": 10.0, "needs": SWITCHES["needs"][1]}
+    rehearsal = _CrashAt()
+    house = make_house(**switches)
+    house.on_boundary = rehearsal
+    await lives(house)
+    assert met <= set(rehearsal.seen)
+    assert house.cloud.billed() == []
+    for number, boundary in enumerate(rehearsal.seen):
+        house = make_house(**switches)
+        house.on_boundary = reached = _CrashAt(number)
+        with pytest.raises(Crashed):
+            await lives(house)
+        house.on_boundary = lambda _: None
+        house.cloud.restock("4090-north")
+        fleet = house.open()
+        for _ in range(60):
+            house.cloud.clock.advance(10)
+            assert await observe(fleet.context) == ()
+            assert await fleet.settle() == ()
+        assert house.leaks() == [], boundary
+        wanted = [row for row in house.store.launches() if row.wanted == "running"]
+        # All of them or none, until the user ends one after the other.
+        assert len(wanted) in {0, machines} or "end wanted next" in reached.seen, boundary
+        assert len(house.cloud.billed()) == len(house.wanted()) == len(wanted), boundary
+        assert State.PREEMPTED not in {one.state for one in house.cloud.billed()}, boundary
+        for name in house.store.names():
+            await fleet.terminate(name)
+        assert house.cloud.billed() == [], boundary
+        assert house.leaks() == [], boundary
 
 
 @pytest.mark.parametrize("carrier", SWITCHES["carrier"])

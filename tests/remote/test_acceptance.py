@@ -10,7 +10,7 @@ from gpubroker.model.gpu import Gpu
 from gpubroker.model.money import Nanos
 from gpubroker.model.offer import Offer, Price
 from gpubroker.model.terms import Availability, Kind, Market, Source
-from gpubroker.remote.acceptance import GpuSeen, acceptance, parse_nvidia_smi
+from gpubroker.remote.acceptance import GpuSeen, acceptance, parse_in_container, parse_nvidia_smi
 
 
 def offer(name: str | None, memory_gb: float, *, count: int = 1, fraction: float = 1.0) -> Offer:
@@ -96,3 +96,11 @@ def test_a_missing_gpu_is_told() -> None:
 def test_a_slice_and_shared_memory_are_not_measured() -> None:
     assert acceptance(offer("A100", 10, fraction=0.14), (GpuSeen("NVIDIA A100", 81920, "1"),)) == ()
     assert acceptance(offer("GB10", 128), (GpuSeen("NVIDIA GB10", None, "1"),)) == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "inside"),
+    [("gpubroker container 1", True), ("x\ngpubroker container 0\n", False), ("", None)],
+)
+def test_a_look_tells_whether_it_landed_in_a_vms_container(text: str, inside: bool | None) -> None:
+    assert parse_in_container(text) is inside

@@ -18,6 +18,7 @@ EXIT_CODES = {
     "invalid": USAGE,
     "name_taken": USAGE,
     "no_offer": NO_OFFER,
+    "no_cloud_can": USAGE,
     "no_offer_matches": NO_OFFER,
     "unknown_gpu": NO_OFFER,
     "no_capacity": NONE_TO_BE_HAD,
@@ -34,18 +35,20 @@ EXIT_CODES = {
 NEXT_STEPS = {
     "auth_failed": "gpubroker doctor shows where the key was found; or leave the cloud out: "
     "--provider NAME",
-    "credentials_missing": "gpubroker providers lists the variables that are read; without an "
-    "account: --sandbox",
+    "credentials_missing": "gpubroker login stores a key, and shows where one is made; "
+    "without an account: --sandbox",
     "account_changed": "gpubroker doctor shows which key was found",
+    "unknown_account": "gpubroker doctor lists the accounts",
     "no_offer_matches": "gpubroker offers … --explain says which filter removes what",
     "unknown_gpu": "gpubroker gpus lists the names",
     "no_capacity": "widen the search (--max-price, --region, --spot), or raise --tries",
     "quota_exceeded": "ask the cloud for more, or choose another --region or --provider",
     "out_of_funds": "add funds at the cloud, or choose another --provider",
-    "budget_exceeded": "shorten it with --ttl, or raise --max-cost",
+    "budget_exceeded": "shorten it with --ttl, or raise the limit (--max-cost, gpubroker budget)",
     "price_changed": "take the new price: --max-price-increase 0.3",
     "bid_too_high": "bid less, or rent --on-demand",
     "name_taken": "choose another --name, or gpubroker show NAME",
+    "somebody_elses": "gpubroker sweep shows whose every machine is",
     "not_found": "gpubroker ps --all lists every machine",
     "busy": "wait for it, then try again; gpubroker ps shows the machine",
     "outcome_unknown": "gpubroker ps shows it; gpubroker sweep looks at the clouds",

@@ -14,7 +14,7 @@ from gpubroker.cli.words import NOTHING, number, price
 if TYPE_CHECKING:
     from gpubroker.market.results import SearchResult
     from gpubroker.model.money import Nanos
-    from gpubroker.model.reports import ProviderInfo
+    from gpubroker.model.reports import Facts, ProviderInfo
 
 GPU_COLUMNS = (
     Column("GPU"),
@@ -41,6 +41,7 @@ def gpus_command(session: Session) -> None:
     from gpubroker.cli.offers import found
     from gpubroker.model.query import Query
 
+    session.load_gpu_models()
     broker = session.broker(session.realm())
     cheapest = _cheapest(found(session, broker, Query(), limit=None, mode="cached"))
     models = tuple(sorted(broker.gpus(), key=lambda model: (-model.performance_score, model.name)))
@@ -71,19 +72,36 @@ def gpus_command(session: Session) -> None:
         header, *lines = table(GPU_COLUMNS, rows, session.width)
         yield session.styled(header, bold=True)
         yield from lines
+        own = [model.name for model in models if model.source == str(session.home.gpus)]
+        if own:
+            yield f"  By {session.home.gpus}: {', '.join(own)}."
 
     session.show(lambda: document, screen)
 
 
 @click.command("providers")
+@click.argument("names", nargs=-1, metavar="[CLOUD]…")
 @click.pass_obj
-def providers_command(session: Session) -> None:
-    """Every cloud: whether its key is there, the variables it is read from, what it can do."""
-    from gpubroker import wire
+def providers_command(session: Session, names: tuple[str, ...]) -> None:
+    """Every cloud: whether its key is there, the variables it is read from, what it can do.
 
-    infos = session.broker(session.realm()).providers()
+    Of a CLOUD that is named also the pages of a newcomer, and each account.
+    """
+    from gpubroker import wire
+    from gpubroker.cli.search_flags import provider_name
+
+    wanted = {provider_name(name) for name in names}
+    broker = session.broker(session.realm())
+    try:
+        infos = [info for info in broker.providers() if not wanted or info.name in wanted]
+    finally:
+        broker.close()
 
     def screen() -> Iterator[str]:
+        if wanted:
+            for info in infos:
+                yield from _about(info)
+            return
         rows = [[info.name, _key(info), _health(info), _can(info)] for info in infos]
         header, *lines = table(PROVIDER_COLUMNS, rows, session.width)
         yield session.styled(header, bold=True)
@@ -92,6 +110,34 @@ def providers_command(session: Session) -> None:
             yield "  No key is set: prices are shown all the same, and --sandbox rents for nothing."
 
     session.show(lambda: {"providers": [wire.provider(info) for info in infos]}, screen)
+
+
+def fact_lines(facts: Facts) -> Iterator[str]:
+    """What a newcomer wants to know of a cloud, as far as it is known."""
+    deposit = "" if facts.min_deposit_usd is None else f"${facts.min_deposit_usd:g} at least"
+    told = (
+        ("sign up", facts.sign_up_page),
+        ("make a key", facts.key_page),
+        ("add funds", facts.billing_page),
+        ("deposit", deposit),
+        ("payment", facts.payment),
+        ("new account", facts.new_account),
+        ("told by", facts.source if facts.payment or facts.new_account or deposit else ""),
+    )
+    for what, text in told:
+        if text:
+            yield f"    {what:<12} {text}"
+
+
+def _about(info: ProviderInfo) -> Iterator[str]:
+    yield f"{info.display_name} ({info.name}), {_health(info)}, {info.website}"
+    yield f"    {'key':<12} {_key(info)}"
+    for account in info.accounts:
+        yield f"    {'account':<12} {account.name}: {account.found or account.problem}"
+        for other in account.shadowed:
+            yield f"    {'':<12} not used: {other}"
+    yield from fact_lines(info.facts)
+    yield f"    {'can':<12} {_can(info)}"
 
 
 def _cheapest(result: SearchResult) -> dict[str, Nanos]:
@@ -108,12 +154,17 @@ def _cheapest(result: SearchResult) -> dict[str, Nanos]:
 def _key(info: ProviderInfo) -> str:
     if info.status == "planned":
         return NOTHING
+    named = [account for account in info.accounts if account.name != "default"]
+    if info.configured and named:
+        return ", ".join(f"{one.name}: {'set' if one.found else 'none'}" for one in info.accounts)
     if info.configured:
         return f"set ({info.key_variable})" if info.key_variable else "set"
     return f"not set: {' or '.join(info.variables)}" if info.variables else "not set"
 
 
 def _health(info: ProviderInfo) -> str:
+    if not info.enabled:
+        return "switched off"
     return "comes later" if info.status == "planned" else str(info.health)
 
 

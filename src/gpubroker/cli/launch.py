@@ -10,13 +10,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gpubroker.cli import failures
-from gpubroker.cli.later import later_option
-from gpubroker.cli.launch_inputs import duration_flag, environment, port, public_key
+from gpubroker.cli.launch_inputs import duration_flag, environment, port, public_key, tag
 from gpubroker.cli.progress import Progress
 from gpubroker.cli.search_flags import DOLLARS, Amount, Unknown, query_of, search_flags
 from gpubroker.cli.session import Realm, Session
+from gpubroker.cli.standing_flags import (
+    gang_document,
+    standing_flags,
+    standing_lines,
+    standing_of,
+    waiting_words,
+)
 from gpubroker.cli.table import Column, table
-from gpubroker.cli.words import clock_time, counted, money, price, span
+from gpubroker.cli.words import clock_time, counted, ended_by, masked, money, price, span
 
 if TYPE_CHECKING:
     from gpubroker.config import Defaults
@@ -49,19 +55,20 @@ _TEXT_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 )
 @click.option("--disk", type=Amount(1, whole=True), metavar="GB", help="Disk of the machine.")
 @click.option("--ttl", metavar="TIME", help="It ends by itself after this: 4h; 24h if not told.")
+@click.option("--idle", metavar="TIME", help="It ends after so long without work: 30m.")
 @click.option("--bid", type=DOLLARS, metavar="USD", help="Per hour, for spot machines.")
 @click.option(
     "--max-price-increase", metavar="SHARE", help="0.1 or 10%: beyond that it is refused."
 )
 @click.option("--max-cost", type=DOLLARS, metavar="USD", help="The most it may cost in all.")
+@click.option("--project", metavar="NAME", help="Whose spending it is: budgets go by it.")
+@click.option("--tag", "tags", multiple=True, metavar="K=V", help="The same, by any key.")
 @click.option("--tries", type=Amount(1, 50, whole=True), metavar="N", help="Offers at most.")
+@standing_flags
 @click.option("--wait/--no-wait", default=True, help="Default: until SSH answers.")
 @click.option("--dry-run", is_flag=True, help="Show the plan, rent nothing.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
-@later_option("--idle", metavar="TIME", why="idle machines are not ended")
-@later_option("--retry-for", metavar="TIME", why="a launch is tried once through its plan")
-@later_option("--registry-auth", metavar="NAME", why="images are pulled without a login")
-@later_option("--nodes", metavar="N", why="one machine at a time", only="1")
+@click.option("--registry-auth", metavar="NAME", help="A login of gpubroker registry.")
 @click.pass_obj
 def launch_command(
     session: Session,
@@ -76,9 +83,14 @@ def launch_command(
 
     Shows its plan and what it can cost at most, and asks before anything is rented.
     """
+    from msgspec import structs
+
     from gpubroker.config import load
 
-    flags = _with_defaults(flags, load(session.home.config).defaults)
+    session.load_gpu_models()
+    defaults = load(session.home.config).defaults
+    # An offer that is named is where it is.
+    flags = _with_defaults(flags, structs.replace(defaults, regions=()) if offers else defaults)
     request, unknown = request_of(flags, offers, session.environ)
     realm = session.realm()
     return session.run(_launch(session, realm, request, unknown, wait, dry_run, yes))
@@ -104,6 +116,8 @@ async def _launch(
             plan = await broker.plan(request)
         except NoOfferMatches as error:
             raise (unknown[0] if unknown else error) from error
+        if unknown and not plan.ranked:
+            raise unknown[0]
         if dry_run:
             disk_gb = float(request.disk_gb or 0)
             session.show(
@@ -114,10 +128,19 @@ async def _launch(
         for line in plan_lines(plan, request, session.width):
             session.say(line)
         if realm.url is None:
-            session.confirm(f"Rent it for at most {money(plan.most)}?", yes=yes)
-        machine = await broker.launch(request, plan=plan, wait=wait)
+            most = f"Rent it for at most {money(plan.most)}?"
+            if plan.unkept:
+                most = f"{most[:-1]}, and see to its end yourself?"
+            session.confirm(most if plan.ranked else "Rent it when it is for sale?", yes=yes)
+        if request.nodes > 1:
+            machines = await broker.launch_gang(request, plan=plan, wait=wait)
+        else:
+            machines = (await broker.launch(request, plan=plan, wait=wait),)
     now = session.now(realm)
-    session.show(lambda: wire.instance(machine), lambda: launched_lines(machine, now))
+    session.show(
+        lambda: gang_document(machines) if request.nodes > 1 else wire.instance(machines[0]),
+        lambda: (line for machine in machines for line in launched_lines(machine, now)),
+    )
     return failures.DONE
 
 
@@ -131,8 +154,10 @@ def _with_defaults(flags: dict[str, Any], defaults: Defaults) -> dict[str, Any]:
         "max_price": defaults.max_price,
         "max_price_increase": None if increase is None else str(increase),
         "tries": defaults.tries,
+        "region": defaults.regions,
+        "project": defaults.project,
     }
-    told = {name: value for name, value in flags.items() if value is not None}
+    told = {name: value for name, value in flags.items() if value not in (None, ())}
     return {**flags, **configured, **told}
 
 
@@ -157,6 +182,7 @@ def request_of(
     if keys:
         flags = flags | {"provider": (*flags["provider"], *(name for name, _ in keys))}
     query, unknown = query_of(flags, **more)
+    standing = standing_of(flags)
     no_expiry = flags["ttl"] == NO_EXPIRY
     ttl: timedelta | None = None
     if not no_expiry:
@@ -170,14 +196,19 @@ def request_of(
         env=environment(flags["env"], flags["env_file"]),
         ports=tuple(port(text) for text in flags["ports"]),
         startup_script=script.read_text() if script else "",
+        registry_auth=flags["registry_auth"],
         ssh_keys=tuple(public_key(text) for text in flags["ssh_keys"]) or user_keys(environ),
         disk_gb=flags["disk"],
         ttl=ttl,
         no_expiry=no_expiry,
+        idle=duration_flag(flags["idle"], "--idle") if flags["idle"] else None,
         bid=None if flags["bid"] is None else nanos(flags["bid"]),
         max_price_increase=DEFAULT_TOLERANCE if increase is None else _share(increase),
         tries=flags["tries"] or DEFAULT_TRIES,
         max_cost=None if flags["max_cost"] is None else nanos(flags["max_cost"]),
+        project=flags["project"] or "",
+        tags=dict(tag(text) for text in flags["tags"]),
+        **standing,
     )
     return request, unknown
 
@@ -221,15 +252,41 @@ def plan_lines(plan: Plan, request: LaunchRequest, width: int | None) -> Iterato
         yield from table(PLAN_COLUMNS, rows, width)
     for which, why in plan.left_out:
         yield f"  left out: {which} ({why})"
+    if request.env:
+        yield f"  With: {masked(request.env)}"
     if request.ttl is None:
         yield "  It runs, and costs, until you end it: no expiry was asked for."
     elif plan.ranked:
         lasts = span(request.ttl.total_seconds())
-        yield f"  At most {money(plan.most)} for {lasts}; then the next gpubroker command ends it."
+        yield f"  At most {money(plan.most)} for {lasts}; then {_ender(plan)} ends it."
+        if plan.unkept:
+            yield (
+                f"  Nothing ends it at {' and '.join(plan.unkept)} unless gpubroker runs then, and "
+                "no keeper runs. To have one: gpubroker keeper install"
+            )
+    if request.idle is not None and not plan.kept_by:
+        yield "  Idle machines are ended by a keeper, and none runs: gpubroker keeper install"
+    yield from standing_lines(request)
+
+
+def _ender(plan: Plan) -> str:
+    """What ends the machine at its expiry, at each cloud of the plan."""
+    by_us = f"the keeper on {plan.kept_by[0]}" if plan.kept_by else "the next gpubroker command"
+    words = {
+        name: by_us if by == "controller_only" else ended_by(by)
+        for name, by in plan.ended_by.items()
+    }
+    if len(set(words.values())) <= 1:
+        return next(iter(words.values()), by_us)
+    return ", or ".join(f"{word} ({name})" for name, word in words.items())
 
 
 def launched_lines(machine: Machine, now: datetime) -> Iterator[str]:
     """That it runs, what it costs, when it ends, and what to type next."""
+    if waiting := waiting_words(machine, now):
+        yield f"{machine.name} is {waiting}"
+        yield f"    gpubroker ps goes on with it        gpubroker terminate {machine.name}"
+        return
     hourly = machine.price if machine.reported_price is None else machine.reported_price
     ends = f", ends {clock_time(machine.expires_at, now)}" if machine.expires_at else ", no expiry"
     missed = len([one for one in machine.tries if one.outcome in {"refused", "failed"}])

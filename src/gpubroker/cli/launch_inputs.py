@@ -9,13 +9,11 @@ from pathlib import Path
 
 import click
 
+from gpubroker.credentials.dotenv import NAME, lines
 from gpubroker.model.durations import duration
 
 HIGHEST_PORT = 65535
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PORT = re.compile(r"(\d{1,5})(?:/(tcp|udp))?", re.IGNORECASE)
-_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", '"': '"', "\\": "\\", "$": "$"}
-_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 
 
 def duration_flag(text: str, flag: str) -> timedelta:
@@ -33,7 +31,7 @@ def environment(pairs: Iterable[str], files: Iterable[Path]) -> dict[str, str]:
         found.update(parse_env_file(file))
     for pair in pairs:
         name, equals, value = pair.partition("=")
-        if not equals or not _NAME.fullmatch(name):
+        if not equals or not NAME.fullmatch(name):
             # The value may be a secret: only what stands before "=" is repeated.
             shown = name if equals else "a word without ="
             raise click.UsageError(f"--env {shown}: expected NAME=VALUE")
@@ -54,33 +52,10 @@ def parse_env_file(file: Path) -> dict[str, str]:
 
 
 def _assignments(file: Path, text: str) -> Iterator[tuple[str, str]]:
-    for number, line in enumerate(text.splitlines(), 1):
-        plain = line.strip()
-        if not plain or plain.startswith("#"):
-            continue
-        name, equals, value = plain.removeprefix("export ").partition("=")
-        if not equals or not _NAME.fullmatch(name.strip()):
-            raise click.UsageError(f"{file}:{number}: expected NAME=VALUE")
-        try:
-            yield name.strip(), _value(value.strip())
-        except ValueError as error:
-            raise click.UsageError(f"{file}:{number}: {error}") from None
-
-
-def _value(text: str) -> str:
-    if text[:1] not in {"'", '"'}:
-        return re.split(r"\s#", text, maxsplit=1)[0].rstrip()
-    quote, rest = text[0], text[1:]
-    closing = re.search(r"'" if quote == "'" else r'(?<!\\)(?:\\\\)*"', rest)
-    if closing is None:
-        raise ValueError(f"the {quote} is not closed on its line")
-    behind = rest[closing.end() :].strip()
-    if behind and not behind.startswith("#"):
-        raise ValueError(f"something stands behind the closing {quote}")
-    inside = rest[: closing.end() - 1]
-    if quote == "'":
-        return inside
-    return _ESCAPED.sub(lambda match: _ESCAPES.get(match[1], match[0]), inside)
+    for line in lines(text):
+        if line.fault:
+            raise click.UsageError(f"{file}:{line.number}: {line.fault}")
+        yield line.name, line.value
 
 
 def port(text: str) -> tuple[int, str]:
@@ -89,6 +64,14 @@ def port(text: str) -> tuple[int, str]:
     if not match or not 1 <= int(match[1]) <= HIGHEST_PORT:
         raise click.UsageError(f'--port "{text}": expected 8888/tcp, from 1 to {HIGHEST_PORT}')
     return int(match[1]), (match[2] or "tcp").lower()
+
+
+def tag(text: str) -> tuple[str, str]:
+    """("team", "vision") of "team=vision"."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise click.UsageError(f'--tag "{text}": expected KEY=VALUE')
+    return key.strip(), value.strip()
 
 
 def public_key(text: str) -> str:

@@ -18,10 +18,11 @@ def answers_to(machine: Machine, name: str) -> bool:
     return name in {machine.name, machine.launch_id, instance_id(machine)}
 
 
-def find(session: Session, names: Iterable[str]) -> dict[Realm, list[str]]:
+def find(session: Session, names: Iterable[str], *, gangs: bool = False) -> dict[Realm, list[str]]:
     """Every name in the first realm that knows it; what runs comes before what has ended.
 
-    Raises UnknownName, with names that look like it, where no realm knows one.
+    With `gangs` the name of a gang that has not ended is one too. Raises UnknownName, with names
+    that look like it, where no realm knows one.
     """
     from gpubroker.fleet.errors import UnknownName
 
@@ -40,6 +41,11 @@ def find(session: Session, names: Iterable[str]) -> dict[Realm, list[str]]:
         machines = session.recorded(realm, include_ended=True)
         known.append((realm, machines))
         running = [machine for machine in machines if machine.ended_at is None]
+        if gangs:
+            living = {machine.gang for machine in running}
+            for name in living.intersection(left):
+                found.setdefault(realm, []).append(name)
+                left = [other for other in left if other != name]
         left = [name for name in left if not place(name, realm, running)]
         if not left:
             return found

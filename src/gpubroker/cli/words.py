@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from gpubroker.model.money import usd
@@ -63,3 +64,26 @@ def whole(value: float | None) -> str:
 def counted(amount: int, noun: str) -> str:
     """1 offer, 2 offers."""
     return f"{amount:,} {noun}{'' if amount == 1 else 's'}"
+
+
+def at_account(provider: str, account: str) -> str:
+    """vast_ai, and vast_ai:lab where the account has a name."""
+    return provider if account in {"", "default", "keyless"} else f"{provider}:{account}"
+
+
+ENDED_BY = {
+    "provider": "the cloud itself",
+    "machine_ends_billing": "a timer on the machine",
+    "machine_frees_gpu": "a timer on the machine (its disk goes on costing)",
+    "controller_only": "gpubroker, where one runs",
+}
+
+
+def ended_by(expiry: str) -> str:
+    """What ends a machine at its expiry while nobody types."""
+    return ENDED_BY[expiry]
+
+
+def masked(names: Iterable[str]) -> str:
+    """Variables as they may be seen: names without their values."""
+    return " ".join(f"{name}=***" for name in names)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from gpubroker.fleet.requests import Event
+from gpubroker.fleet.lists import Lists
+from gpubroker.fleet.requests import Event, LaunchRequest, Plan
 from gpubroker.model.clock import Clock
 from gpubroker.model.identity import Attempt, Ref
 from gpubroker.model.instance import Endpoint, Instance
@@ -19,6 +22,11 @@ from gpubroker.providers.base import Provider
 from gpubroker.store.rows import AttemptRow, LaunchRow
 from gpubroker.store.seal import Seal
 from gpubroker.store.store import Lease, Store, Writer
+
+if TYPE_CHECKING:
+    from gpubroker.fleet.outbox import Route
+
+WARN_BEFORE_S = (1800.0, 300.0)
 
 
 class Clouds(Protocol):
@@ -40,11 +48,31 @@ class Probed(msgspec.Struct, frozen=True, kw_only=True):
     detail: str
     """Shown to the user: why it does not answer, or the GPUs that it has."""
     problems: tuple[str, ...] = ()
-    """Where the machine is not what was offered."""
+    """Why it must not be used, whatever the policy."""
+    differs: tuple[tuple[str, str], ...] = ()
+    """(field, words) where the machine is not what was offered; judged by the launch's policy."""
+    disk_gb: float | None = None
+    in_container: bool | None = None
+    """Whether the login landed in the container that a VM runs; None where nobody looked."""
+    waits: str = ""
+    """What a machine that can be logged in to waits for: its image."""
 
 
 Probe = Callable[[Endpoint, str, Offer], Awaitable[Probed]]
 """(endpoint, host key alias, offer)."""
+
+
+Planner = Callable[[LaunchRequest], Awaitable[Plan]]
+"""A plan from a fresh search; raises what `Broker.plan` raises."""
+
+
+TimerAt = Callable[[Endpoint, str, float | None], Awaitable[float | None]]
+"""(endpoint, host key alias, seconds) -> seconds until the machine's own timer ends it, None where
+it has none. The timer is set anew where seconds are given. Raises Unavailable."""
+BootOver = Callable[[Endpoint, str, str], Awaitable[tuple[int, str]]]
+"""(endpoint, host key alias, script) -> its exit code and last words. Raises Unavailable."""
+IdleAt = Callable[[Endpoint, str], Awaitable[str]]
+"""(endpoint, host key alias) -> busy, idle, or cannot tell. Raises Unavailable."""
 
 
 class Context:
@@ -61,14 +89,30 @@ class Context:
         forget_host: Callable[[str], None] = lambda _: None,
         on_event: Callable[[Event], None] = lambda _: None,
         on_boundary: Callable[[str], None] = lambda _: None,
+        routes: Callable[[], tuple[Route, ...]] = tuple,
+        warn_before_s: Callable[[], tuple[float, ...]] = lambda: WARN_BEFORE_S,
+        timer_at: TimerAt | None = None,
+        idle_at: IdleAt | None = None,
+        run_boot: BootOver | None = None,
+        planner: Planner | None = None,
     ) -> None:
         self.store = store
         self.clouds = clouds
         self.clock = clock
         self.seal = seal
         self.probe = probe
+        self.lists = Lists(clock)
+        self.locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        """By launch: two tasks of this process take turns."""
         self.forget_host = forget_host
+        self.planner = planner
         self.on_event = on_event
+        self.routes = routes
+        """Channels that warnings go to, as they are configured now."""
+        self.timer_at, self.idle_at = timer_at, idle_at
+        self.run_boot = run_boot
+        self.warn_before_s = warn_before_s
+        """So long before its end a machine's end is warned of."""
         self.boundary = on_boundary
         """Called at every step between two of which a process may die."""
 
@@ -128,6 +172,7 @@ class Transition:
         self.launch = writer.launch
         self.attempt = writer.attempt
         self.add_attempt = writer.add_attempt
+        self.guarded = writer.guarded
         self.need = writer.need
         self.meter = writer.meter
 
@@ -152,6 +197,13 @@ def instance_of(attempt: AttemptRow) -> Instance | None:
 def spec_of(ctx: Context, launch: LaunchRow) -> LaunchSpec:
     """Opens the seal; raises NoSecretKey."""
     return msgspec.json.decode(ctx.seal.open(launch.spec), type=LaunchSpec)
+
+
+def request_of(ctx: Context, launch: LaunchRow) -> LaunchRequest:
+    """What a new plan is made from; raises NoSecretKey."""
+    if launch.request is None:
+        raise LookupError(f"launch {launch.id} is not planned anew")
+    return msgspec.json.decode(ctx.seal.open(launch.request), type=LaunchRequest)
 
 
 def identity_of(ctx: Context, attempt: AttemptRow) -> Attempt:

@@ -1,4 +1,4 @@
-"""Terminated is what the provider says: ask until it is proven, release, then read the bill."""
+"""Terminated is what the provider says: ask until it is proven, then release."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gpubroker.fleet.context import (
     ref_of,
     spec_of,
 )
-from gpubroker.model.bill import Bill
+from gpubroker.fleet.preempting import vanished
 from gpubroker.model.errors import (
     BrokerError,
     NotFound,
@@ -27,7 +27,8 @@ from gpubroker.model.errors import (
 from gpubroker.model.identity import Ref
 from gpubroker.model.terms import Resource, State
 from gpubroker.providers.base import Provider
-from gpubroker.store.rows import AttemptRow, when
+from gpubroker.store.expiries import SLACK_S
+from gpubroker.store.rows import AttemptRow
 
 LOOK_S = 2.0
 ASK_AGAIN_S = 20.0
@@ -75,6 +76,44 @@ def close(ctx: Context, work: Work, attempt: AttemptRow, event: str = "gone") ->
     ctx.forget_host(identity_of(ctx, attempt).name)
 
 
+async def lost(ctx: Context, work: Work, attempt: AttemptRow) -> bool:
+    """The provider shows no such machine: believed, and closed, only with the witnesses."""
+    if not await proven_gone(ctx, work, attempt):
+        return False
+    close_lost(ctx, work, attempt)
+    return True
+
+
+def close_lost(ctx: Context, work: Work, attempt: AttemptRow) -> None:
+    """It went without being asked to; the launch is over once what was made for it is released."""
+    expires_at = work.launch.expires_at
+    in_time = expires_at is not None and ctx.at() > expires_at - SLACK_S
+    if in_time:
+        # Its cloud or its timer did what it was told to.
+        ctx.store.want(work.launch.id, "gone", ctx.at(), "expired")
+    close(ctx, work, attempt, "expired" if in_time else "lost")
+    if vanished(work) is not None:
+        return  # the next step follows the launch's policy
+    if not ctx.store.owed_releases(work.launch.id):
+        finish(ctx, work)
+
+
+def finish(ctx: Context, work: Work) -> None:
+    """Nothing of this launch exists any more."""
+    error, code = work.launch.error, work.launch.error_code
+    if work.launch.wanted != "gone":
+        was_ready = any(attempt.ready_at is not None for attempt in work.attempts)
+        error, code = (
+            ("the machine is gone at the provider; gpubroker did not end it", "lost")
+            if was_ready
+            else ("no machine could be had", "no_capacity")
+        )
+    with work.writing() as write:
+        write.launch(ended_at=ctx.at(), error=error, error_code=code)
+        write.event("ended", error=error)
+    ctx.boundary("ended")
+
+
 async def release(ctx: Context, work: Work, attempt: AttemptRow) -> float:
     """Release what was made for an attempt that has no machine any more, last made first."""
     provider = ctx.clouds.provider(attempt.provider, attempt.account)
@@ -98,17 +137,6 @@ async def release(ctx: Context, work: Work, attempt: AttemptRow) -> float:
         with work.writing() as write:
             write.need(attempt.id, need.what, need.seq, "released", encoded(ref))
     return 0.0
-
-
-async def read_bill(ctx: Context, attempt: AttemptRow) -> Bill:
-    """What the provider's record says now; final once it is `ended` or only a person can look."""
-    provider = ctx.clouds.provider(attempt.provider, attempt.account)
-    since = when(attempt.made_at or attempt.created_at)
-    until = None if attempt.closed_at is None else when(attempt.closed_at)
-    bill = await provider.billing(ref_of(attempt), since, until)
-    ctx.store.bill(attempt.id, encoded(bill), ctx.at(), final=bill.status in {"ended", "manual"})
-    ctx.boundary("billed")
-    return bill
 
 
 def _give_up_intent(ctx: Context, work: Work, attempt: AttemptRow) -> float:
@@ -143,8 +171,17 @@ async def _witness(
     """
     capabilities = provider.capabilities
     ref = ref_of(attempt)
+    since = max(attempt.end_asked_at or 0.0, attempt.missed_at or 0.0)
+    listing = await ctx.lists.asked_after(provider, ref.scope, since)
+    if listing.account_uid != uid:
+        await accounts.confirm(ctx, provider)
+        return False
+    if any(one.ref == ref and one.state is not State.TERMINATED for one in listing.instances):
+        _forget_misses(work, attempt)
+        return False
     said_so = False
     if capabilities.gone != "absent":
+        # Only what a list lacks, or calls ended, costs a call of its own.
         try:
             instance = await provider.get(ref)
         except NotFound:
@@ -152,14 +189,7 @@ async def _witness(
         else:
             _forget_misses(work, attempt)
             return instance.state is State.TERMINATED and not instance.bills_compute
-    listing = await provider.list(ref.scope)
-    if listing.account_uid != uid:
-        await accounts.confirm(ctx, provider)
-        return False
     if not listing.complete:
-        return False
-    if any(one.ref == ref and one.state is not State.TERMINATED for one in listing.instances):
-        _forget_misses(work, attempt)
         return False
     never_seen = attempt.instance is None
     if never_seen and ctx.at() - (attempt.made_at or 0.0) < capabilities.list_lag_s:

@@ -15,6 +15,9 @@ from gpubroker.model.errors import (
 )
 from gpubroker.model.machine import Try
 
+MOST_LISTED = 20
+"""Of a launch that was planned over and over, the last tries are told."""
+
 
 class NothingToBeHad(BrokerError):
     """Every offer that may be tried was tried."""
@@ -23,12 +26,33 @@ class NothingToBeHad(BrokerError):
 
     def __init__(self, tries: tuple[Try, ...]) -> None:
         self.tries = tries
-        listed = "".join(f"\n  {t.offer_id}: {t.reason or t.outcome}" for t in tries)
+        shown = tries[-MOST_LISTED:]
+        listed = "".join(f"\n  {t.offer_id}: {t.reason or t.outcome}" for t in shown)
         clouds = len({t.provider for t in tries})
         super().__init__(
             f"no machine could be had: {len(tries)} offer{'s' * (len(tries) != 1)} tried in "
             f"{clouds} cloud{'s' * (clouds != 1)}. Nothing is left behind.{listed}"
         )
+
+
+class TooFewMachines(NothingToBeHad):
+    """Fewer machines match than are to be launched together."""
+
+    def __init__(self, nodes: int, there: int) -> None:
+        BrokerError.__init__(
+            self,
+            f"{nodes} machines were asked for together, and {there} can be rented now. "
+            "Nothing was rented.",
+        )
+        self.tries = ()
+
+
+class GangFailed(NothingToBeHad):
+    """Not all machines of a gang could be had: none was kept."""
+
+    def __init__(self, name: str, why: str) -> None:
+        BrokerError.__init__(self, f"{name}: {why}. None of its machines was kept.")
+        self.tries = ()
 
 
 _ALIKE: Mapping[str, type[Refused]] = {
@@ -72,6 +96,12 @@ class StillThere(BrokerError):
     """The provider accepted the end of a machine and still shows it."""
 
     word = "not_gone_yet"
+
+
+class NoCloudCan(BrokerError):
+    """Offers match, and none of their clouds can do what was asked."""
+
+    word = "no_cloud_can"
 
 
 class NoOfferMatches(BrokerError):

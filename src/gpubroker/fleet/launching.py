@@ -7,7 +7,7 @@ import contextlib
 
 import msgspec
 
-from gpubroker.fleet import accounts
+from gpubroker.fleet import accounts, billing
 from gpubroker.fleet.context import (
     Context,
     Work,
@@ -18,6 +18,7 @@ from gpubroker.fleet.context import (
 )
 from gpubroker.fleet.planning import causes
 from gpubroker.fleet.requests import PlannedOffer
+from gpubroker.model.capabilities import needed
 from gpubroker.model.errors import (
     AuthFailed,
     Invalid,
@@ -75,6 +76,7 @@ async def begin(ctx: Context, work: Work, attempt: AttemptRow) -> float:
         spec = spec_of(ctx, work.launch)
         provider = ctx.clouds.provider(attempt.provider, attempt.account)
         await accounts.confirm(ctx, provider)
+        await billing.note_balance(ctx, provider)
         have = await _ensure_needs(ctx, work, attempt, provider, spec, offer)
     except Refused as refusal:
         return _refused(ctx, work, attempt, offer, refusal)
@@ -94,7 +96,7 @@ async def _ensure_needs(
 ) -> dict[Resource, Ref]:
     done = {need.what: need for need in ctx.store.needs(attempt.id)}
     have: dict[Resource, Ref] = {}
-    for seq, what in enumerate(provider.capabilities.needs):
+    for seq, what in enumerate(needed(provider.capabilities, spec)):
         known = done.get(what)
         if known is not None and known.ref is not None:
             have[what] = msgspec.json.decode(known.ref, type=Ref)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 
 from gpubroker.catalog.clouds import offer_id
 from gpubroker.fleet.errors import BidTooHigh
@@ -11,6 +12,7 @@ from gpubroker.fleet.requests import LaunchRequest, Plan, PlannedOffer
 from gpubroker.model.errors import BudgetExceeded, CapacityScope, NoExpiry
 from gpubroker.model.money import Nanos, cost, usd
 from gpubroker.model.offer import Offer
+from gpubroker.model.quota import Quota
 from gpubroker.model.terms import Market, Source
 
 
@@ -22,10 +24,16 @@ def plan(
     total: int,
     now: datetime,
     cooldowns: Mapping[tuple[str, str], str],
+    beside: Sequence[Offer] = (),
+    quotas: Mapping[tuple[str, str], Sequence[Quota]] = MappingProxyType({}),
+    unable: Mapping[str, str] = MappingProxyType({}),
 ) -> Plan:
-    """Rank what will be tried, `request.tries` at most, and say the most it can cost.
+    """Rank what will be tried, `request.tries` at most a node, and say the most it can cost.
 
-    `offers` come ranked as the user sorts them. Raises NoExpiry, BidTooHigh, BudgetExceeded.
+    `offers` come ranked as the user sorts them; a bid is compared with what is on demand in
+    `beside`. `quotas` by (provider, account), where they can be read.
+    `unable`: cloud -> what of the request it cannot do.
+    Raises NoExpiry, BidTooHigh, BudgetExceeded.
     """
     if request.ttl is None and not request.no_expiry:
         raise NoExpiry('a launch needs an expiry: say how long (ttl), or "none" in so many letters')
@@ -33,19 +41,20 @@ def plan(
     left_out: list[tuple[str, str]] = []
     for offer in offers:
         identity = offer_id(offer.provider, offer.key)
-        if why := _why_not(offer, cooldowns):
+        why = unable.get(offer.provider, "") or _why_not(offer, cooldowns)
+        if why := why or _beyond(quotas.get((offer.provider, offer.account), ()), offer):
             left_out.append((identity, why))
             continue
-        if len(ranked) == request.tries:
+        if len(ranked) == request.tries * request.nodes:
             break
         price = offer.price.hourly(disk_gb)
         if request.bid is not None and offer.market is Market.SPOT:
             price = Nanos(price - offer.price.compute + request.bid)
-            _refuse_senseless_bid(offer, request.bid, offers)
+            _refuse_senseless_bid(offer, request.bid, (*offers, *beside))
         reason = _reason(price, ranked[0].price if ranked else None)
         ranked.append(PlannedOffer(offer=offer, offer_id=identity, price=price, reason=reason))
     most = _most(ranked, request)
-    if request.max_cost is not None and most is None:
+    if request.max_cost is not None and request.ttl is None:
         raise BudgetExceeded("a launch without an expiry has no highest cost: give it a ttl")
     if request.max_cost is not None and most is not None and most > request.max_cost:
         raise BudgetExceeded(
@@ -59,6 +68,11 @@ def plan(
         expires_at=None if request.ttl is None else now + request.ttl,
         total=total,
     )
+
+
+def unmatched(request: LaunchRequest, now: datetime) -> Plan:
+    """The plan of a launch that waits for its first offer. Raises NoExpiry."""
+    return plan((), request, disk_gb=0.0, total=0, now=now, cooldowns={})
 
 
 def causes(offer: Offer, scope: CapacityScope) -> str:
@@ -82,6 +96,10 @@ def _why_not(offer: Offer, cooldowns: Mapping[tuple[str, str], str]) -> str:
     return ""
 
 
+def _beyond(quotas: Iterable[Quota], offer: Offer) -> str:
+    return next((why for quota in quotas if (why := quota.why_not(offer))), "")
+
+
 def _most(ranked: Sequence[PlannedOffer], request: LaunchRequest) -> Nanos | None:
     if request.ttl is None or not ranked:
         return None
@@ -91,7 +109,7 @@ def _most(ranked: Sequence[PlannedOffer], request: LaunchRequest) -> Nanos | Non
         else planned.price
         for planned in ranked
     )
-    return cost(dearest, request.ttl.total_seconds())
+    return Nanos(cost(dearest, request.ttl.total_seconds()) * request.nodes)
 
 
 def _reason(price: Nanos, best: Nanos | None) -> str:
@@ -102,18 +120,20 @@ def _reason(price: Nanos, best: Nanos | None) -> str:
 
 
 def _refuse_senseless_bid(offer: Offer, bid: Nanos, offers: Sequence[Offer]) -> None:
-    """A bid at or above the on-demand price of the same host buys less for more."""
+    """A bid at or above the on-demand price of the same machine buys less for more."""
     for other in offers:
-        same = other.host is not None and other.host == offer.host
-        if (
-            same
-            and other.provider == offer.provider
-            and other.market is Market.ON_DEMAND
-            and other.gpu_count == offer.gpu_count
-            and bid >= other.price.compute
-        ):
+        if other.market is not Market.ON_DEMAND or bid < other.price.compute:
+            continue
+        if _machine(other) == _machine(offer):
             raise BidTooHigh(
                 f"a bid of ${usd(bid):.3f}/h is not below the on-demand price of the same machine "
                 f"(${usd(other.price.compute):.3f}/h). Nothing was rented. Use --on-demand, or bid "
                 "less"
             )
+
+
+def _machine(offer: Offer) -> tuple[object, ...]:
+    """What two offers share that sell one machine: the host, where it is told, else the type."""
+    if offer.host is not None:
+        return offer.provider, offer.gpu_count, offer.host
+    return offer.provider, offer.gpu_count, offer.gpu, offer.region, offer.tier

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
 
 from gpubroker.catalog.clouds import offer_id
+from gpubroker.fleet.standing import prospects, unplanned
 from gpubroker.model.bill import Bill
 from gpubroker.model.identity import attempt_name
 from gpubroker.model.instance import Instance
@@ -29,7 +30,10 @@ def machines(store: Store, now: datetime, *, include_ended: bool = False) -> tup
 def machine_of(store: Store, launch: LaunchRow, now: datetime) -> Machine:
     """One launch with its present attempt."""
     attempts = store.attempts(launch.id)
+    if not attempts:
+        return unplanned(launch, store.realm)
     present = _present(attempts)
+    waiting = _waiting(launch, attempts)
     offer = msgspec.json.decode(present.offer, type=Offer)
     instance = _instance(present)
     usage = [row for attempt in attempts for row in store.usage(attempt.id)]
@@ -39,10 +43,10 @@ def machine_of(store: Store, launch: LaunchRow, now: datetime) -> Machine:
         realm=store.realm,
         provider=present.provider,
         account=present.account,
-        provider_id=present.ref_id,
-        state=_state(launch, present, instance),
+        provider_id=None if waiting else present.ref_id,
+        state=State.PENDING if waiting else _state(launch, present, instance),
         wanted=launch.wanted,
-        phase=_phase(launch, present),
+        phase="allocating" if waiting else _phase(launch, present),
         stale=bool(present.look_failed),
         error=launch.error,
         error_code=launch.error_code,
@@ -61,15 +65,24 @@ def machine_of(store: Store, launch: LaunchRow, now: datetime) -> Machine:
         started_at=None if present.ready_at is None else when(present.ready_at),
         ended_at=None if launch.ended_at is None else when(launch.ended_at),
         expires_at=None if launch.expires_at is None else when(launch.expires_at),
+        ends_at=_ends_at(launch, present),
+        confirmed=present.expires_at is not None,
         expiry=Expiry(present.expiry),
+        idle_after=None if launch.idle_s is None else timedelta(seconds=launch.idle_s),
+        idle_since=None if launch.idle_since is None else when(launch.idle_since),
+        idle_word=launch.idle_word,
         ssh=None if instance is None or not present.open else instance.ssh,
         host_key_alias=attempt_name(store.owner, present.id),
         ports={} if instance is None else instance.ports,
         console_url=present.console_url,
         cost_so_far=metered(usage, offer, now),
-        bill=_bill(present),
+        bill=bill_of(present),
         bill_checked_at=None if present.bill_at is None else when(present.bill_at),
         tries=tries_of(attempts),
+        project=launch.project,
+        tags=msgspec.json.decode(launch.tags, type=dict[str, str]),
+        mismatch=tuple(present.mismatch.splitlines()),
+        **prospects(launch, waiting=waiting),
     )
 
 
@@ -106,6 +119,12 @@ def metered(usage: Sequence[UsageRow], offer: Offer, now: datetime) -> Nanos:
     )
 
 
+def _waiting(launch: LaunchRow, attempts: Sequence[AttemptRow]) -> bool:
+    """Whether it stands without a machine until it is planned anew."""
+    planned = launch.next_plan_at is not None and launch.wanted == "running"
+    return planned and launch.ended_at is None and not any(one.open for one in attempts)
+
+
 def _present(attempts: Sequence[AttemptRow]) -> AttemptRow:
     """The attempt in use; else the last that became a machine; else the last."""
     in_use = [a for a in attempts if a.open and a.wanted == "running"]
@@ -139,14 +158,25 @@ def _phase(launch: LaunchRow, attempt: AttemptRow) -> Phase:
     return attempt.phase
 
 
-def _bill(attempt: AttemptRow) -> Bill:
+def _ends_at(launch: LaunchRow, attempt: AttemptRow) -> datetime | None:
+    """The earliest of what is wished and what is known to end it."""
+    known = (launch.expires_at, attempt.cloud_ends_at, attempt.timer_ends_at)
+    first = min((at for at in known if at is not None), default=None)
+    return None if first is None else when(first)
+
+
+def bill_of(attempt: AttemptRow) -> Bill:
+    """As recorded; before the first look, what is known without one."""
     if attempt.bill is not None:
         return msgspec.json.decode(attempt.bill, type=Bill)
     if attempt.status == "made":
         return Bill(status="running")
     if attempt.ref_id is None:
         return Bill(status="ended", amount=Nanos(0), evidence="no machine was made")
-    return Bill(status="pending", evidence="not looked up yet")
+    evidence = "not looked up yet"
+    if attempt.bill_due_at is not None:
+        evidence += f"; the record is looked at {when(attempt.bill_due_at):%Y-%m-%d %H:%M} UTC"
+    return Bill(status="pending", evidence=evidence)
 
 
 def _outcome(attempt: AttemptRow) -> Outcome:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import msgspec
 from msgspec import structs
 
-from gpubroker.fleet import ending
+from gpubroker.fleet import booting, checking, ending, expiring
 from gpubroker.fleet.context import Context, Work, encoded, offer_of, ref_of, spec_of
 from gpubroker.model.errors import BrokerError, NotFound, Refused
-from gpubroker.model.instance import Instance
+from gpubroker.model.instance import Endpoint, Instance
 from gpubroker.model.money import usd
-from gpubroker.model.terms import Market, State
+from gpubroker.model.terms import Kind, Market, State
 from gpubroker.providers.base import KeyAttachable, Provider
 from gpubroker.store.rows import AttemptRow
 
@@ -38,6 +38,8 @@ async def watch(ctx: Context, work: Work, attempt: AttemptRow) -> float:
         doom(ctx, work, attempt, dearer)
     elif instance.state in NOT_COMING:
         doom(ctx, work, attempt, instance.reason or f"the machine is {instance.raw_state}")
+    elif grave := checking.judge_record(ctx, work, attempt, provider, instance):
+        doom(ctx, work, attempt, "; ".join(grave))
     elif instance.state is State.RUNNING:
         return await _get_ready(ctx, work, attempt, provider, instance)
     else:
@@ -47,11 +49,22 @@ async def watch(ctx: Context, work: Work, attempt: AttemptRow) -> float:
 
 async def look(ctx: Context, work: Work, attempt: AttemptRow, provider: Provider) -> Instance:
     """Read the machine and record what is said of it. Raises what `get` raises."""
-    instance = _as_wanted(work, attempt, await provider.get(ref_of(attempt)))
+    return record(ctx, work, attempt, await provider.get(ref_of(attempt)))
+
+
+def record(ctx: Context, work: Work, attempt: AttemptRow, told: Instance) -> Instance:
+    """Keep what the provider told of a machine: its state, what it costs now, its phase."""
+    instance = _as_wanted(work, attempt, told)
     rate = _rate(attempt, instance)
     with work.writing() as write:
         write.attempt(
-            attempt.id, instance=encoded(instance), seen_at=ctx.at(), look_failed="", misses=0
+            attempt.id,
+            instance=encoded(instance),
+            state=instance.state,
+            seen_at=ctx.at(),
+            look_failed="",
+            misses=0,
+            **expiring.told(attempt, instance),
         )
         if instance.created_at is not None and attempt.instance is None:
             write.meter(attempt.id, None, instance.created_at.timestamp())
@@ -111,27 +124,55 @@ async def _get_ready(
         return 0.0
     except BrokerError as trouble:
         return _look_failed(ctx, work, attempt, trouble)
-    attempt = work.fresh(attempt)
-    detail = ""
-    if provider.capabilities.ssh != "none" and ctx.probe is not None:
-        if instance.ssh is None:
-            _enforce_deadline(ctx, work, attempt)
-            return LOOK_S
-        name = f"gb-{ctx.store.owner}-{attempt.id}"
-        probed = await ctx.probe(instance.ssh, name, offer_of(attempt))
-        if not probed.answers:
-            _enforce_deadline(ctx, work, attempt)
-            work.tell("waiting", what=f"SSH ({probed.detail})", seconds=None)
-            return LOOK_S
-        if probed.problems:
-            doom(ctx, work, attempt, "; ".join(probed.problems))
-            return 0.0
-        detail = probed.detail
+    found = await _inside(ctx, work, work.fresh(attempt), provider, instance)
+    if isinstance(found, float):
+        return found
     with work.writing() as write:
         write.attempt(attempt.id, ready_at=ctx.at(), phase="ready", phase_since=ctx.at())
-        write.event("ready", attempt.id, detail=detail)
+        write.event("ready", attempt.id, detail=found)
     ctx.boundary("ready")
+    await expiring.bring_if_it_can(ctx, work)
     return 0.0
+
+
+async def _inside(
+    ctx: Context, work: Work, attempt: AttemptRow, provider: Provider, instance: Instance
+) -> str | float:
+    """What a look at the machine found good; else the seconds until the next step."""
+    if provider.capabilities.ssh == "none" or ctx.probe is None:
+        return ""
+    if instance.ssh is None:
+        _enforce_deadline(ctx, work, attempt)
+        return LOOK_S
+    pause = await _complete(ctx, work, attempt, provider, instance.ssh)
+    if pause is not None:
+        return pause
+    name = f"gb-{ctx.store.owner}-{attempt.id}"
+    probed = await ctx.probe(instance.ssh, name, offer_of(attempt))
+    if not probed.answers:
+        return _not_yet(ctx, work, attempt, f"SSH ({probed.detail})")
+    if what := booting.awaited(work, attempt, provider, probed):
+        return _not_yet(ctx, work, _noted_pulling(ctx, work, attempt, what), what)
+    seen = checking.of_machine(work, probed)
+    grave = probed.problems or checking.judge(ctx, work, attempt, seen)
+    if grave:
+        doom(ctx, work, attempt, "; ".join(grave))
+    return 0.0 if grave else probed.detail
+
+
+async def _complete(
+    ctx: Context, work: Work, attempt: AttemptRow, provider: Provider, endpoint: Endpoint
+) -> float | None:
+    """Run what did not fit the create. Seconds until the next step, None where nothing is left."""
+    try:
+        if script := booting.left_over(ctx, work, attempt, provider):
+            await booting.run(ctx, work, attempt, script, endpoint)
+    except Refused as failure:
+        doom(ctx, work, attempt, str(failure))
+        return 0.0
+    except BrokerError as trouble:
+        return _not_yet(ctx, work, attempt, f"SSH ({trouble})")
+    return None
 
 
 async def _give_keys(ctx: Context, work: Work, attempt: AttemptRow, provider: Provider) -> None:
@@ -151,6 +192,21 @@ def _look_failed(ctx: Context, work: Work, attempt: AttemptRow, trouble: BrokerE
     work.tell("waiting", what=f"{attempt.provider}: {trouble}", seconds=None)
     _enforce_deadline(ctx, work, work.fresh(attempt))
     return max(LOOK_S, getattr(trouble, "retry_after_s", None) or 0.0)
+
+
+def _not_yet(ctx: Context, work: Work, attempt: AttemptRow, what: str) -> float:
+    _enforce_deadline(ctx, work, attempt)
+    work.tell("waiting", what=what, seconds=None)
+    return LOOK_S
+
+
+def _noted_pulling(ctx: Context, work: Work, attempt: AttemptRow, what: str) -> AttemptRow:
+    """A VM that pulls its image answers already, and takes as long as a cloud that pulls it."""
+    if attempt.phase != "pulling":
+        with work.writing() as write:
+            write.attempt(attempt.id, phase="pulling", phase_since=ctx.at())
+            write.event("phase", attempt.id, phase="pulling", detail=what)
+    return work.fresh(attempt)
 
 
 def _enforce_deadline(ctx: Context, work: Work, attempt: AttemptRow) -> None:
@@ -179,7 +235,8 @@ def _phase(attempt: AttemptRow, instance: Instance) -> str:
     if attempt.ready_at is not None:
         return "ready"
     if instance.state is State.RUNNING:
-        return "ssh"
+        pulls_itself = attempt.phase == "pulling" and offer_of(attempt).kind is Kind.VM
+        return "pulling" if pulls_itself else "ssh"
     return "pulling" if instance.pulling else "booting"
 
 

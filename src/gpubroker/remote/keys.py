@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from msgspec import Struct
@@ -32,10 +32,13 @@ class BrokerKey(Struct, frozen=True):
     public_line: str
 
 
-def broker_key(folder: Path, owner: str) -> BrokerKey:
+def broker_key(
+    folder: Path, owner: str, agree: Callable[[bytes], bytes] = lambda private: private
+) -> BrokerKey:
     """The store's ed25519 key, made on first use with the comment `gb-<owner>`.
 
-    Private half 0600 in `folder`. Two processes at once end with one key.
+    Private half 0600 in `folder`. Two processes at once end with one key. `agree`: of a private
+    half that this computer made, the one that all computers on the same store use.
     """
     private = folder / f"gb-{owner}"
     public = folder / f"gb-{owner}.pub"
@@ -45,7 +48,7 @@ def broker_key(folder: Path, owner: str) -> BrokerKey:
         private_folder(folder)
         with FileLock(folder / "keys.lock", timeout=30):
             if not private.exists():
-                replace_file(private, _new_private_key())
+                replace_file(private, agree(_new_private_key()))
             # Derived from the private half each time: a crash between the two files heals itself.
             if not public.exists():
                 line = f"{_public_half(private.read_bytes())} gb-{owner}\n"

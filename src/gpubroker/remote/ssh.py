@@ -8,15 +8,26 @@ from typing import Literal
 
 from msgspec import Struct
 
+from gpubroker.model.entrance import FAILED, HOST_MARKER, NOT_READY
 from gpubroker.model.instance import Endpoint
 from gpubroker.model.machine import Machine
-from gpubroker.remote.acceptance import QUERY, GpuSeen, parse_nvidia_smi
+from gpubroker.remote.acceptance import (
+    QUERY,
+    GpuSeen,
+    parse_disk_gb,
+    parse_ended,
+    parse_in_container,
+    parse_nvidia_smi,
+)
 from gpubroker.remote.ssh_config import HOST_PREFIX, HostEntry, config_path
 
-Problem = Literal["", "unreachable", "key_refused", "host_key_changed", "timed_out"]
+Problem = Literal[
+    "", "unreachable", "key_refused", "host_key_changed", "timed_out", "not_ready", "no_container"
+]
 
 SSH_FAILED = 255
 """Exit code of `ssh` itself, whatever the command would have answered."""
+_LOGIN_SHELL = 'exec "$SHELL" -l'
 _PROBLEMS: tuple[tuple[str, Problem], ...] = (
     ("identification has changed", "host_key_changed"),
     ("host key verification failed", "host_key_changed"),
@@ -24,6 +35,8 @@ _PROBLEMS: tuple[tuple[str, Problem], ...] = (
     ("too many authentication failures", "key_refused"),
 )
 """What ssh prints, in lower case -> what it means."""
+_ENTRANCE: dict[int, Problem] = {NOT_READY: "not_ready", FAILED: "no_container"}
+"""Exit code of a login to a VM that is to run a container -> what it means."""
 
 
 class Ran(Struct, frozen=True):
@@ -42,7 +55,13 @@ class Probed(Struct, frozen=True):
     detail: str = ""
     gpus: tuple[GpuSeen, ...] = ()
     """() also where the machine has no nvidia-smi."""
+    smi_code: int | None = None
+    """Exit code of nvidia-smi; 127 where there is none, None where the shell does not tell."""
+    disk_gb: float | None = None
+    """Of the root file system."""
     seconds: float = 0.0
+    in_container: bool | None = None
+    """Whether this is the container that our recipe runs on a VM; None where it was not told."""
 
 
 def ssh_command(
@@ -73,8 +92,17 @@ def ssh_command(
     return argv
 
 
-async def run_command(argv: list[str], *, deadline_s: float) -> Ran:
-    """Runs it without a terminal or input; at the deadline it is killed with its children."""
+def on_the_vm(command: tuple[str, ...]) -> tuple[str]:
+    """The command as one line that is run by a VM itself; a login's shell where there is none."""
+    line = command[0] if len(command) == 1 else shlex.join(command)
+    return (f"{HOST_MARKER} {line or _LOGIN_SHELL}",)
+
+
+async def run_command(argv: list[str], *, deadline_s: float, text: str | None = None) -> Ran:
+    """Runs it without a terminal; at the deadline it is killed with its children.
+
+    `text`: its standard input; None: it has none.
+    """
     import asyncio
     import os
     import signal
@@ -82,12 +110,12 @@ async def run_command(argv: list[str], *, deadline_s: float) -> Ran:
 
     process = await asyncio.create_subprocess_exec(
         *argv,
-        stdin=asyncio.subprocess.DEVNULL,
+        stdin=asyncio.subprocess.DEVNULL if text is None else asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         start_new_session=True,
     )
-    output = asyncio.ensure_future(process.communicate())
+    output = asyncio.ensure_future(process.communicate(None if text is None else text.encode()))
     try:
         stdout, stderr = await asyncio.wait_for(asyncio.shield(output), deadline_s)
     except TimeoutError:
@@ -118,6 +146,48 @@ async def probe(
     """
     import time
 
+    argv = _reach(endpoint, key, folder, alias, deadline_s)
+    began = time.monotonic()
+    ran = await run_command([*argv, QUERY], deadline_s=deadline_s)
+    seconds = time.monotonic() - began
+    if ran.code is None:
+        return Probed("timed_out", ran.stderr, seconds=seconds)
+    if ran.code == SSH_FAILED:
+        return Probed(_problem(ran.stderr), _last_line(ran.stderr), seconds=seconds)
+    if ran.code in _ENTRANCE:
+        return Probed(_ENTRANCE[ran.code], _last_line(ran.stderr), seconds=seconds)
+    return Probed(
+        "",
+        _last_line(ran.stderr),
+        parse_nvidia_smi(ran.stdout),
+        parse_ended(ran.stdout),
+        parse_disk_gb(ran.stdout),
+        seconds,
+        parse_in_container(ran.stdout),
+    )
+
+
+async def run_script(
+    endpoint: Endpoint,
+    key: Path,
+    folder: Path,
+    alias: str,
+    script: str,
+    *,
+    command: str = "sh",
+    deadline_s: float = 30.0,
+) -> Ran:
+    """Gives the script to `command` on the machine, as its input: no process list shows it.
+
+    `code` 255 means that ssh itself failed, None that there was no end in time. Raises ValueError
+    for an endpoint that ssh must not be given.
+    """
+    argv = _reach(endpoint, key, folder, alias, deadline_s)
+    return await run_command([*argv, command], deadline_s=deadline_s, text=script)
+
+
+def _reach(endpoint: Endpoint, key: Path, folder: Path, alias: str, deadline_s: float) -> list[str]:
+    """The real ssh to an endpoint that no configuration names yet; the command comes behind."""
     from gpubroker.remote.files import private_folder
 
     entry = HostEntry(name="probe", alias=alias, endpoint=endpoint, identity=key)
@@ -130,14 +200,7 @@ async def probe(
     argv = ["ssh", "-F", "none", "-T"]
     for keyword, value in options:
         argv += ["-o", f"{keyword}={value}"]
-    began = time.monotonic()
-    ran = await run_command([*argv, entry.host, "--", QUERY], deadline_s=deadline_s)
-    seconds = time.monotonic() - began
-    if ran.code is None:
-        return Probed("timed_out", ran.stderr, seconds=seconds)
-    if ran.code == SSH_FAILED:
-        return Probed(_problem(ran.stderr), _last_line(ran.stderr), seconds=seconds)
-    return Probed("", _last_line(ran.stderr), parse_nvidia_smi(ran.stdout), seconds)
+    return [*argv, entry.host, "--"]
 
 
 def _problem(stderr: str) -> Problem:

@@ -31,6 +31,8 @@ class Database(Protocol):
     """For a person: the file, or the server without the password."""
     locking: str
     """What a SELECT ends with that its transaction goes on to write by."""
+    shared: bool
+    """Whether other computers may be on it."""
     duplicate: type[Exception]
     """Raised where a unique index forbids a row."""
 

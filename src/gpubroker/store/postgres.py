@@ -36,6 +36,7 @@ class PostgresDatabase:
     """One connection to one schema of a server; made anew when it was lost."""
 
     locking = "FOR UPDATE"
+    shared = True
     duplicate: type[Exception] = errors.UniqueViolation
 
     def __init__(self, url: str, schema: str = "gpubroker") -> None:

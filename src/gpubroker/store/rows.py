@@ -44,6 +44,27 @@ class LaunchRow(Struct, frozen=True, kw_only=True):
     holder: str
     lease_until: float
     fence: int
+    project: str
+    tags: str
+    request: bytes | None
+    retry_until: float | None
+    next_plan_at: float | None
+    gang: str
+    gang_until: float | None
+    on_preempt: str
+    preempted: int
+    idle_s: float | None
+    idle_since: float | None
+    idle_word: str
+    looked_idle_at: float | None
+    asked: str
+    on_mismatch: str
+    max_cost: int | None
+
+    @property
+    def gang_name(self) -> str:
+        """As the user calls its gang; "" for a launch of its own."""
+        return self.gang.rpartition("/")[0]
 
 
 class AttemptRow(Struct, frozen=True, kw_only=True):
@@ -84,6 +105,13 @@ class AttemptRow(Struct, frozen=True, kw_only=True):
     bill: str | None
     bill_at: float | None
     bill_final: int
+    expires_at: float | None
+    mismatch: str
+    state: str
+    bill_due_at: float | None
+    cloud_ends_at: float | None
+    timer_ends_at: float | None
+    booted_at: float | None
 
     @property
     def open(self) -> bool:
@@ -109,6 +137,15 @@ class UsageRow(Struct, frozen=True, kw_only=True):
     since: float
     until: float | None
     rate: int
+
+
+class BalanceRow(Struct, frozen=True, kw_only=True):
+    """balances."""
+
+    provider: str
+    account: str
+    at: float
+    amount: int
 
 
 class EventRow(Struct, frozen=True, kw_only=True):

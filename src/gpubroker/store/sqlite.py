@@ -24,6 +24,7 @@ class SqliteDatabase:
 
     locking = ""
     """A transaction holds the write lock from its beginning."""
+    shared = False
     duplicate: type[Exception] = sqlite3.IntegrityError
 
     def __init__(self, path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -11,12 +11,19 @@ import msgspec
 
 from gpubroker.model.clock import boot_seconds
 from gpubroker.model.identity import new_owner
+from gpubroker.store.budgets import Budgets
 from gpubroker.store.database import Database, bind_realm
 from gpubroker.store.errors import LeaseHeld, LeaseLost, NameTaken
+from gpubroker.store.events import claimed, record
+from gpubroker.store.expiries import Expiries
+from gpubroker.store.gangs import Gangs
+from gpubroker.store.notices import Notices
 from gpubroker.store.processes import close_holder, open_holder, parse_holder
+from gpubroker.store.registries import Registries
 from gpubroker.store.rows import (
     AccountRow,
     AttemptRow,
+    BalanceRow,
     EventRow,
     LaunchRow,
     NeedRow,
@@ -91,9 +98,13 @@ class Writer:
                 (attempt_id, at, rate),
             )
 
+    def guarded(self, guard: Callable[[Database], None]) -> None:
+        """What it raises undoes the transaction."""
+        guard(self._db)
+
     def event(self, kind: str, attempt_id: str | None = None, **data: Any) -> None:
         """A line of the machine's history."""
-        _event(self._db, self._at, kind, self._launch_id, attempt_id, data)
+        record(self._db, self._at, kind, self._launch_id, attempt_id, data)
 
 
 class Store:
@@ -103,7 +114,13 @@ class Store:
         """Takes `db` over. Raises WrongRealm where it belongs to another realm."""
         self.where = db.where
         self.realm = realm
+        self.shared = db.shared
         self._db = db
+        self.budgets = Budgets(db)
+        self.expiries = Expiries(db)
+        self.gangs = Gangs(db)
+        self.notices = Notices(db)
+        self.registries = Registries(db)
         try:
             self.owner = bind_realm(db, realm, new_owner)
         except BaseException:
@@ -121,31 +138,60 @@ class Store:
         with self._db.transaction() as db:
             yield db
 
+    def agreed(self, key: str, value: str) -> str:
+        """The value of a setting that all who share the store must have: the first one stays."""
+        with self._transaction() as db:
+            db.execute(
+                "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT DO NOTHING", (key, value)
+            )
+            row = db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+            return value if row is None else str(row["value"])
+
     # Launches and leases
 
     def add_launch(
-        self, columns: Mapping[str, Any], first_attempt: Mapping[str, Any], at: float
+        self,
+        columns: Mapping[str, Any],
+        first_attempt: Mapping[str, Any],
+        at: float,
+        guard: Callable[[Database], None] = lambda _: None,
     ) -> Lease:
-        """Commit intent, its first attempt, and our lease on it, in one transaction."""
-        lease = _lease(columns["id"], 1)
-        with self._transaction() as db:
-            try:
-                _insert(
-                    db,
-                    "launches",
-                    {
-                        **columns,
-                        "holder": str(self._holder),
-                        "lease_until": db.now() + LEASE_S,
-                        "fence": 1,
-                    },
-                )
-            except db.duplicate as error:
-                name = columns["name"]
-                raise NameTaken(f"a machine named {name} has not ended") from error
-            _insert(db, "attempts", {"launch_id": columns["id"], **first_attempt})
-            _event(db, at, "launch", columns["id"], first_attempt["id"], {})
+        """Commit intent, its first attempt, and our lease on it, in one transaction.
+
+        `guard` is asked before the commit, with the launch in place: what it raises undoes all.
+        """
+        [lease] = self.add_launches([(columns, first_attempt)], at, guard)
         return lease
+
+    def add_launches(
+        self,
+        rows: Sequence[tuple[Mapping[str, Any], Mapping[str, Any] | None]],
+        at: float,
+        guard: Callable[[Database], None] = lambda _: None,
+    ) -> list[Lease]:
+        """As `add_launch`, several at once or none; one without an attempt waits to be planned."""
+        leases = [_lease(columns["id"], 1) for columns, _ in rows]
+        with self._transaction() as db:
+            for columns, attempt in rows:
+                self._add_launch(db, columns)
+                if attempt is not None:
+                    _insert(db, "attempts", {"launch_id": columns["id"], **attempt})
+                first = None if attempt is None else attempt["id"]
+                record(db, at, "launch", columns["id"], first, {})
+            guard(db)
+        return leases
+
+    def _add_launch(self, db: Database, columns: Mapping[str, Any]) -> None:
+        lease = {
+            "holder": str(self._holder),
+            "lease_until": db.now() + LEASE_S,
+            "fence": 1,
+        }
+        try:
+            _insert(db, "launches", {**columns, **lease})
+        except db.duplicate as error:
+            name = columns["name"]
+            raise NameTaken(f"a machine named {name} has not ended") from error
 
     def acquire(self, launch_id: str) -> Lease:
         """Take or renew the lease. Raises LeaseHeld while another living process holds it."""
@@ -199,7 +245,7 @@ class Store:
                 (wanted, launch_id, wanted),
             )
             if changed.rowcount:
-                _event(db, at, "wanted", launch_id, None, {"wanted": wanted, "why": why})
+                record(db, at, "wanted", launch_id, None, {"wanted": wanted, "why": why})
 
     def launch(self, launch_id: str) -> LaunchRow:
         """By id."""
@@ -220,12 +266,19 @@ class Store:
         return self._rows(LaunchRow, f"SELECT * FROM launches {where} ORDER BY created_at, id")  # noqa: S608 - a constant
 
     def due(self, now: float) -> list[LaunchRow]:
-        """Launches that the next command acts on: expired, undecided, not ready, owed an end."""
+        """Launches that the next command acts on: expired, undecided, not ready, owed an end.
+
+        One that waits for stock is due when it is planned next; a gang while it forms.
+        """
         return self._rows(
             LaunchRow,
             "SELECT * FROM launches WHERE ended_at IS NULL AND (wanted = 'gone' "
-            "OR expires_at <= ? OR NOT EXISTS (SELECT 1 FROM attempts "
-            "WHERE launch_id = launches.id AND status = 'made' AND ready_at IS NOT NULL) "
+            "OR expires_at <= ? OR gang_until IS NOT NULL "
+            "OR (coalesce(next_plan_at, 0) <= ? AND NOT EXISTS (SELECT 1 FROM attempts "
+            "WHERE launch_id = launches.id AND status = 'made' AND ready_at IS NOT NULL)) "
+            "OR (on_preempt <> 'stay' AND wanted = 'running' AND EXISTS (SELECT 1 FROM attempts "
+            "WHERE launch_id = launches.id AND status = 'made' AND wanted = 'running' "
+            "AND ready_at IS NOT NULL AND state = 'preempted')) "
             "OR EXISTS (SELECT 1 FROM attempts WHERE launch_id = launches.id "
             "AND (status IN ('intent', 'sending', 'unknown') "
             "OR (status = 'made' AND wanted = 'gone') OR (status IN "
@@ -233,7 +286,32 @@ class Store:
             "WHERE attempt_id = attempts.id AND needs.status IN ('intent', 'made')))))) "
             "ORDER BY created_at, id",
             now,
+            now,
         )
+
+    def steady(self) -> list[AttemptRow]:
+        """Machines that are ready and wanted: one list of each account serves them all."""
+        return self._rows(
+            AttemptRow,
+            "SELECT attempts.* FROM attempts JOIN launches ON launches.id = launch_id "
+            "WHERE status = 'made' AND ready_at IS NOT NULL AND attempts.wanted = 'running' "
+            "AND launches.wanted <> 'gone' AND ended_at IS NULL ORDER BY attempts.created_at",
+        )
+
+    def next_due(self) -> float | None:
+        """The earliest expiry or new plan to come, None where there is none."""
+        row = self._db.execute(
+            "SELECT min(at) AS at FROM (SELECT expires_at AS at FROM launches "
+            "WHERE ended_at IS NULL AND wanted <> 'gone' UNION ALL "
+            "SELECT next_plan_at AS at FROM launches "
+            "WHERE ended_at IS NULL AND wanted <> 'gone') AS times"
+        ).fetchone()
+        return None if row is None or row["at"] is None else float(row["at"])
+
+    def claim(self, name: str, now: float, for_s: float) -> bool:
+        """Whether this process is to do that work now: for so long no other is told yes."""
+        with self._transaction() as db:
+            return claimed(db, name, now, now + for_s)
 
     def names(self) -> set[str]:
         """Of machines that have not ended."""
@@ -248,8 +326,11 @@ class Store:
             AttemptRow, "SELECT * FROM attempts WHERE launch_id = ? ORDER BY seq", launch_id
         )
 
-    def attempts_of_provider(self, provider: str, account: str) -> list[AttemptRow]:
-        """Every attempt of one account, closed ones too."""
+    def attempts_of_provider(self, provider: str, account: str | None = None) -> list[AttemptRow]:
+        """Every attempt of one account, or of all accounts, closed ones too."""
+        if account is None:
+            everywhere = "SELECT * FROM attempts WHERE provider = ? ORDER BY created_at"
+            return self._rows(AttemptRow, everywhere, provider)
         return self._rows(
             AttemptRow,
             "SELECT * FROM attempts WHERE provider = ? AND account = ? ORDER BY created_at",
@@ -257,12 +338,24 @@ class Store:
             account,
         )
 
-    def unbilled(self) -> list[AttemptRow]:
-        """Machines that are gone and whose bill is not final."""
+    def bills_due(self, now: float) -> list[AttemptRow]:
+        """Machines that are gone, whose bill is not final and to be asked for by now."""
         return self._rows(
             AttemptRow,
-            "SELECT * FROM attempts WHERE bill_final = 0 AND status = 'gone' ORDER BY closed_at",
+            "SELECT * FROM attempts WHERE bill_final = 0 AND status = 'gone' "
+            "AND (bill_due_at IS NULL OR bill_due_at <= ?) ORDER BY closed_at",
+            now,
         )
+
+    def take_bill(self, attempt_id: str, was_due: float | None, next_due: float) -> bool:
+        """Whether this process is the one to ask for a bill now; else another has taken it."""
+        with self._transaction() as db:
+            taken = db.execute(
+                "UPDATE attempts SET bill_due_at = ? WHERE id = ? AND bill_final = 0 "
+                "AND coalesce(bill_due_at, 0) = ?",
+                (next_due, attempt_id, was_due or 0.0),
+            )
+            return taken.rowcount == 1
 
     def owed_releases(self, launch_id: str) -> set[str]:
         """Closed attempts of a launch that something was made for and not released."""
@@ -286,13 +379,74 @@ class Store:
             UsageRow, "SELECT * FROM usage WHERE attempt_id = ? ORDER BY since", attempt_id
         )
 
-    def bill(self, attempt_id: str, bill: str, at: float, *, final: bool) -> None:
-        """What the provider's record said. The machine is gone: no lease is needed."""
+    def bill(
+        self,
+        attempt_id: str,
+        bill: str,
+        at: float,
+        *,
+        final: bool,
+        events: Mapping[str, Mapping[str, Any]],
+    ) -> bool:
+        """What the provider's record said, and `events` (kind -> data) with it, unless it is final.
+
+        The machine is gone: no lease is needed. Answer: whether it was written.
+        """
         with self._transaction() as db:
-            db.execute(
-                "UPDATE attempts SET bill = ?, bill_at = ?, bill_final = ? WHERE id = ?",
+            written = db.execute(
+                "UPDATE attempts SET bill = ?, bill_at = ?, bill_final = ? "
+                "WHERE id = ? AND bill_final = 0",
                 (bill, at, int(final), attempt_id),
             )
+            if written.rowcount != 1:
+                return False
+            sql = "SELECT launch_id FROM attempts WHERE id = ?"
+            row = db.execute(sql, (attempt_id,)).fetchone()
+            for kind, data in events.items():
+                record(db, at, kind, row["launch_id"] if row else None, attempt_id, data)
+            return True
+
+    # Money
+
+    def charged_since(self, since: float) -> list[AttemptRow]:
+        """Attempts that were metered at any time after `since`."""
+        return self._rows(
+            AttemptRow,
+            "SELECT * FROM attempts WHERE id IN (SELECT attempt_id FROM usage "
+            "WHERE until IS NULL OR until > ?) ORDER BY created_at, id",
+            since,
+        )
+
+    def usage_since(self, since: float) -> list[UsageRow]:
+        """Metered stretches that end after `since` or have not ended, oldest first."""
+        return self._rows(
+            UsageRow,
+            "SELECT * FROM usage WHERE until IS NULL OR until > ? ORDER BY since, attempt_id",
+            since,
+        )
+
+    def note_balance(self, provider: str, account: str, at: float, amount: int) -> None:
+        """A reading of what an account had left, in nano-dollars."""
+        with self._transaction() as db:
+            db.execute(
+                "INSERT INTO balances (provider, account, at, amount) VALUES (?, ?, ?, ?) "
+                "ON CONFLICT (provider, account, at) DO UPDATE SET amount = excluded.amount",
+                (provider, account, at, amount),
+            )
+
+    def balances(
+        self, provider: str, account: str, *, since: float = 0.0, until: float | None = None
+    ) -> list[BalanceRow]:
+        """Readings of one account from `since` to `until`, oldest first."""
+        return self._rows(
+            BalanceRow,
+            "SELECT * FROM balances WHERE provider = ? AND account = ? AND at >= ? AND at <= ? "
+            "ORDER BY at",
+            provider,
+            account,
+            since,
+            1e18 if until is None else until,
+        )
 
     def events(self, launch_id: str) -> list[EventRow]:
         """A machine's history."""
@@ -303,7 +457,7 @@ class Store:
     def add_event(self, at: float, kind: str, **data: Any) -> None:
         """A line that belongs to no machine of ours."""
         with self._transaction() as db:
-            _event(db, at, kind, None, None, data)
+            record(db, at, kind, None, None, data)
 
     # Accounts
 
@@ -325,6 +479,15 @@ class Store:
                 "VALUES (?, ?, ?, ?, ?) ON CONFLICT (provider, alias) DO UPDATE SET "
                 "frozen = excluded.frozen, seen_at = excluded.seen_at",
                 (provider, alias, uid, frozen, at),
+            )
+
+    def rebind_account(self, provider: str, alias: str, uid: str, at: float) -> None:
+        """Another key of the same account, where the uid is the key's fingerprint."""
+        with self._transaction() as db:
+            db.execute(
+                "UPDATE accounts SET uid = ?, frozen = '', seen_at = ? "
+                "WHERE provider = ? AND alias = ?",
+                (uid, at, provider, alias),
             )
 
     # No capacity, remembered with decay
@@ -386,20 +549,6 @@ def _insert(db: Database, table: str, columns: Mapping[str, Any]) -> None:
 def _update(db: Database, table: str, columns: Mapping[str, Any], key: str, id: str) -> None:
     settings = ", ".join(f"{name} = ?" for name in columns)
     db.execute(f"UPDATE {table} SET {settings} WHERE {key} = ?", (*columns.values(), id))  # noqa: S608 - as above
-
-
-def _event(
-    db: Database,
-    at: float,
-    kind: str,
-    launch_id: str | None,
-    attempt_id: str | None,
-    data: Mapping[str, Any],
-) -> None:
-    db.execute(
-        "INSERT INTO events (at, launch_id, attempt_id, kind, data) VALUES (?, ?, ?, ?, ?)",
-        (at, launch_id, attempt_id, kind, msgspec.json.encode(data).decode()),
-    )
 
 
 def _arrival(db: Database, bucket: str) -> float:

@@ -1,0 +1,121 @@
+"""The loop for ever: rounds over everything that is wanted, shared by any number of processes.
+
+A round is what one `gpubroker ps` does, and a look at the machines in use. Each step is taken
+under a lease and read from the store, so that a round which dies is gone on with by the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import platform
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from gpubroker.fleet.context import Context
+from gpubroker.fleet.fleet import Fleet
+from gpubroker.fleet.observing import CADENCE_S, observe
+from gpubroker.fleet.outbox import deliver
+from gpubroker.fleet.tending import tend
+from gpubroker.store.errors import StoreError
+
+BUSY_S = 2.0
+"""Between rounds while something is due."""
+STORE_GONE_S = 5.0
+BEAT_S = 60.0
+"""Between two signs of life; one that runs once each minute gives one each time."""
+
+
+class Round(Struct, frozen=True, kw_only=True):
+    """What one round found."""
+
+    due: int
+    """Launches that something was to be done for."""
+    problems: tuple[str, ...]
+    """What could not be done, in words; it is tried again."""
+
+
+class Keeper:
+    """Keeps the fleet of one store until it is told to stop."""
+
+    def __init__(
+        self,
+        ctx: Context,
+        fleet: Fleet,
+        *,
+        on_round: Callable[[Round], None] = lambda _: None,
+        host: str = "",
+    ) -> None:
+        """`host`: who keeps watch, as others are told."""
+        self._ctx = ctx
+        self._fleet = fleet
+        self._on_round = on_round
+        self._host = host or platform.node()
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """The round in progress ends its steps; none begins after it."""
+        self._stopping.set()
+
+    async def run(self, *, cadence_s: float = CADENCE_S, rounds: int | None = None) -> None:
+        """Rounds until `stop`, or so many. A store that does not answer is waited for."""
+        beating = asyncio.ensure_future(self._beat(rounds))
+        try:
+            await self._run(cadence_s, rounds)
+        finally:
+            beating.cancel()
+            await asyncio.gather(beating, return_exceptions=True)
+            if rounds is None:
+                with contextlib.suppress(StoreError):
+                    self._ctx.store.expiries.leave(self._host, self._ctx.at())
+
+    async def _run(self, cadence_s: float, rounds: int | None) -> None:
+        while not self._stopping.is_set() and rounds != 0:
+            rounds = None if rounds is None else rounds - 1
+            try:
+                done = await self.round(cadence_s=cadence_s)
+            except StoreError as error:
+                done = Round(due=0, problems=(str(error),))
+                self._on_round(done)
+                await self._pause(STORE_GONE_S)
+                continue
+            self._on_round(done)
+            if rounds != 0:
+                await self._pause(BUSY_S if done.due else self._until_next(cadence_s))
+
+    async def _beat(self, rounds: int | None) -> None:
+        """While a long round lasts, too, others are told that somebody keeps watch."""
+        while True:
+            with contextlib.suppress(StoreError):
+                self._ctx.store.expiries.beat(self._host, self._ctx.at())
+            if rounds is not None:
+                return
+            await self._ctx.clock.sleep(BEAT_S)
+
+    async def round(self, *, cadence_s: float = CADENCE_S) -> Round:
+        """Everything once."""
+        tended = await tend(self._ctx)
+        due = len(self._ctx.store.due(self._ctx.at()))
+        seen = await observe(self._ctx, cadence_s=cadence_s)
+        problems = await self._fleet.settle()
+        unsent = await deliver(self._ctx)
+        return Round(due=due, problems=(*tended, *seen, *problems, *unsent))
+
+    def _until_next(self, cadence_s: float) -> float:
+        """Until the next look, or the next expiry or plan where that is sooner."""
+        expires = self._ctx.store.next_due()
+        if expires is None:
+            return cadence_s
+        return max(BUSY_S, min(cadence_s, expires - self._ctx.at()))
+
+    async def _pause(self, seconds: float) -> None:
+        """On the realm's clock, and cut short by `stop`."""
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        sleeping = asyncio.ensure_future(self._ctx.clock.sleep(seconds))
+        try:
+            await asyncio.wait({stopping, sleeping}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+            sleeping.cancel()
+            await asyncio.gather(stopping, sleeping, return_exceptions=True)

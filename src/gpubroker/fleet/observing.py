@@ -1,0 +1,123 @@
+"""Machines in use, seen account by account: one list call serves all of them.
+
+What a list tells anew is recorded under the machine's lease. What a complete list lacks is asked
+for by itself, and closed only with the witnesses that `ending` demands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterable
+
+from gpubroker.fleet import accounts, ending, watching
+from gpubroker.fleet.context import Context, Work, encoded, ref_of
+from gpubroker.fleet.leases import held
+from gpubroker.model.errors import BrokerError, NotFound, OutcomeUnknown, Trouble
+from gpubroker.model.instance import Instance
+from gpubroker.model.terms import State
+from gpubroker.providers.base import Provider
+from gpubroker.store.errors import LeaseHeld
+from gpubroker.store.rows import AttemptRow
+
+CADENCE_S = 60.0
+"""So often an account's machines in use are looked at, by whichever process claims it."""
+
+
+async def observe(ctx: Context, *, cadence_s: float = CADENCE_S) -> tuple[str, ...]:
+    """One look at every account with machines in use, all accounts at once.
+
+    An account that another process has looked at within the cadence is left to it. Answer: what
+    could not be seen, in words; nothing was concluded about it.
+    """
+    by_account: dict[tuple[str, str], list[AttemptRow]] = defaultdict(list)
+    for attempt in ctx.store.steady():
+        by_account[attempt.provider, attempt.account].append(attempt)
+    seen = await asyncio.gather(
+        *(
+            _account(ctx, name, account, attempts)
+            for (name, account), attempts in by_account.items()
+            if ctx.store.claim(f"observe:{name}/{account}", ctx.at(), cadence_s)
+        )
+    )
+    return tuple(problem for problem in seen if problem)
+
+
+async def _account(ctx: Context, name: str, account: str, attempts: list[AttemptRow]) -> str:
+    by_scope: dict[str, list[AttemptRow]] = defaultdict(list)
+    for attempt in attempts:
+        by_scope[attempt.scope].append(attempt)
+    try:
+        provider = ctx.clouds.provider(name, account)
+        uid = await accounts.bound(ctx, provider)
+        for scope, there in by_scope.items():
+            await _scope(ctx, provider, uid, scope, there)
+    except BrokerError as trouble:
+        return f"{name}/{account}: {trouble}"
+    return ""
+
+
+async def _scope(
+    ctx: Context, provider: Provider, uid: str, scope: str, attempts: Iterable[AttemptRow]
+) -> None:
+    listing = await ctx.lists.asked_after(provider, scope)
+    if listing.account_uid != uid:
+        await accounts.confirm(ctx, provider)
+        return
+    told = {one.ref.id: one for one in listing.instances if one.state is not State.TERMINATED}
+    missing = []
+    for attempt in attempts:
+        instance = told.get(attempt.ref_id or "")
+        if instance is None:
+            missing.append(attempt)
+        elif attempt.look_failed or encoded(instance) != attempt.instance:
+            await _record(ctx, attempt, instance)
+    for attempt in missing:
+        # A list that lost a page or a region lacks machines that are there: each is asked for.
+        await _missed(ctx, provider, attempt, complete=listing.complete)
+
+
+async def _record(ctx: Context, attempt: AttemptRow, instance: Instance) -> None:
+    try:
+        async with held(ctx, attempt.launch_id, patience_s=0.0) as work:
+            present = work.fresh(attempt)
+            if present.status == "made":
+                watching.record(ctx, work, present, instance)
+                ctx.boundary("observed in use")
+    except LeaseHeld:
+        return  # whoever works on it looks at it too
+
+
+async def _missed(ctx: Context, provider: Provider, attempt: AttemptRow, *, complete: bool) -> None:
+    young = ctx.at() - (attempt.made_at or 0.0) < provider.capabilities.list_lag_s
+    if young:
+        return
+    try:
+        async with held(ctx, attempt.launch_id, patience_s=0.0) as work:
+            present = work.fresh(attempt)
+            if present.status != "made" or await _still_there(ctx, work, present, provider):
+                return
+            if complete:
+                await ending.lost(ctx, work, present)
+    except LeaseHeld:
+        return
+    except (Trouble, OutcomeUnknown) as trouble:
+        ctx.store.add_event(
+            ctx.at(), "look_failed", provider=provider.name, id=attempt.ref_id, why=str(trouble)
+        )
+
+
+async def _still_there(ctx: Context, work: Work, attempt: AttemptRow, provider: Provider) -> bool:
+    """Whether the cloud shows by itself what its list lacks: many vanish at once by its mistake."""
+    try:
+        instance = await provider.get(ref_of(attempt))
+    except NotFound:
+        return False
+    except Trouble:
+        if provider.capabilities.gone == "absent":
+            return False  # such a cloud has no words for what is gone: its lists decide
+        raise
+    if instance.state is State.TERMINATED:
+        return False
+    watching.record(ctx, work, attempt, instance)
+    return True
