@@ -27,6 +27,7 @@ from gpubroker.providers.registry import connect
 if TYPE_CHECKING:
     from tests.sandbox.conftest import Served
 
+    from gpubroker.providers.runpod import RunPod
     from gpubroker.providers.vast_ai import VastAi
 
 _REPOSITORY = Path(__file__).parents[2]
@@ -69,7 +70,7 @@ for line in sys.stdin:
     child = os.fork()
     if child == 0:
         signal.alarm(allowed_s)
-        for number, file in enumerate((os.devnull, job["out"], job["err"])):
+        for number, file in enumerate((job["in"], job["out"], job["err"])):
             flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC if number else os.O_RDONLY
             os.dup2(os.open(file, flags, 0o600), number)
         sys.stdin = open(0)
@@ -100,12 +101,17 @@ class WarmPython:
         )
 
     def run(
-        self, words: tuple[str, ...], env: dict[str, str], code: str | None = None
+        self, words: tuple[str, ...], env: dict[str, str], code: str | None = None, typed: str = ""
     ) -> tuple[int, str, str]:
-        """Exit status, output and errors of the program with these words, or of a text of code."""
-        out, err = self._folder / "out", self._folder / "err"
+        """Exit status, output and errors of the program with these words, or of a text of code.
+
+        `typed` is what it finds on its standard input.
+        """
+        out, err, answers = (self._folder / name for name in ("out", "err", "in"))
+        answers.write_text(typed)
         argv = [str(self.program), *words]
-        job = {"argv": argv, "env": env, "code": code, "out": str(out), "err": str(err)}
+        files = {"in": str(answers), "out": str(out), "err": str(err)}
+        job = {"argv": argv, "env": env, "code": code, **files}
         assert self._process.stdin
         assert self._process.stdout
         self._process.stdin.write(json.dumps(job) + "\n")
@@ -132,9 +138,12 @@ class Judge:
             **env,
         }
 
-    async def __call__(self, *words: str, ok: bool = True) -> str:
-        """What it prints. `ok`: it must exit with 0; else its errors are part of the text."""
-        return self._checked(words, ok, *await self._run(words))
+    async def __call__(self, *words: str, ok: bool = True, typed: str = "") -> str:
+        """What it prints. `ok`: it must exit with 0; else its errors are part of the text.
+
+        `typed` answers what it asks.
+        """
+        return self._checked(words, ok, *await self._run(words, typed=typed))
 
     async def code(self, text: str) -> str:
         """What a script prints that uses the vendor's library; it must not fail."""
@@ -153,9 +162,11 @@ class Judge:
         out, err = await asyncio.wait_for(process.communicate(), COMMAND_S)
         return self._checked(words, True, process.returncode or 0, out.decode(), err.decode())
 
-    async def _run(self, words: tuple[str, ...], code: str | None = None) -> tuple[int, str, str]:
+    async def _run(
+        self, words: tuple[str, ...], code: str | None = None, typed: str = ""
+    ) -> tuple[int, str, str]:
         # The sandbox answers from this thread's loop meanwhile.
-        return await asyncio.to_thread(self._python.run, words, self.env, code)
+        return await asyncio.to_thread(self._python.run, words, self.env, code, typed)
 
     @staticmethod
     def _checked(words: tuple[str, ...], ok: bool, status: int, out: str, err: str) -> str:
@@ -163,10 +174,13 @@ class Judge:
         return out if ok else out + err
 
 
-def installed_judge(package: str, version: str, program: str, override: str) -> Path:
+def installed_judge(
+    package: str, version: str, program: str, override: str, only: tuple[str, ...] = ()
+) -> Path:
     """The program of a vendor's package in a virtual environment of its own, made when missing.
 
-    Half-made ones are made anew, and of tests that run side by side one makes it.
+    Half-made ones are made anew, and of tests that run side by side one makes it. `only`: of all
+    that the package asks for, what its tested part needs, to the version.
     """
     if chosen := os.environ.get(override):
         return Path(chosen)
@@ -175,14 +189,15 @@ def installed_judge(package: str, version: str, program: str, override: str) -> 
     JUDGES.mkdir(parents=True, exist_ok=True)
     with FileLock(JUDGES / f"{folder.name}.lock", timeout=INSTALL_S):
         if not (stamp.exists() and found.exists()):
-            _install(folder, f"{package}=={version}")
+            _install(folder, f"{package}=={version}", only)
             stamp.touch()
     return found
 
 
-def _install(folder: Path, requirement: str) -> None:
+def _install(folder: Path, requirement: str, only: tuple[str, ...]) -> None:
     _made([sys.executable, "-m", "venv", "--clear", str(folder)], requirement, tries=1)
-    command = [str(folder / "bin" / "pip"), "install", "--quiet", requirement]
+    wanted = ["--no-deps", requirement, *only] if only else [requirement]
+    command = [str(folder / "bin" / "pip"), "install", "--quiet", *wanted]
     _made(command, requirement, tries=INSTALL_TRIES)
 
 
@@ -211,6 +226,113 @@ def vastai(served: Served, vastai_python: WarmPython, tmp_path: Path) -> Judge:
     home = tmp_path / "home"
     home.mkdir()
     return Judge(vastai_python, home, served.sandbox.env("vast_ai"))
+
+
+@pytest.fixture(scope="session")
+def lai_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmPython]:
+    """A client of Lambda by others, made from the vendor's document, ready to be run."""
+    package = "lambda-ai-cloud-api-client"
+    program = installed_judge(package, "2.4.1", "lai", "GPUBROKER_JUDGE_LAMBDA")
+    folder = tmp_path_factory.mktemp("lai")
+    python = WarmPython(program, "lambda_ai_cloud_api_client.__main__", folder)
+    yield python
+    python.close()
+
+
+@pytest.fixture
+def lai(served: Served, lai_python: WarmPython, tmp_path: Path) -> Judge:
+    """That client, with the key of the sandbox's own account."""
+    home = tmp_path / "lai-home"
+    home.mkdir()
+    return Judge(lai_python, home, served.sandbox.env("lambda_labs"))
+
+
+RUNPOD_NEEDS = (
+    "aiohappyeyeballs==2.7.1", "aiohttp-retry==2.9.1", "aiohttp==3.14.5", "aiosignal==1.4.0",
+    "attrs==26.1.0", "backoff==2.2.1", "bcrypt==5.0.0", "certifi==2026.10.18", "cffi==2.1.1",
+    "charset-normalizer==3.5.2", "click==8.5.1", "colorama==0.4.6", "cryptography==50.0.2",
+    "frozenlist==1.8.0", "idna==3.20", "inquirerpy==0.3.4", "invoke==3.0.3", "multidict==7.2.1",
+    "paramiko==5.1.0", "pfzy==0.3.4", "prettytable==3.18.0", "prompt_toolkit==3.0.53",
+    "propcache==0.5.4", "py-cpuinfo==9.0.0", "pycparser==3.12", "PyNaCl==1.6.2",
+    "requests==2.34.2", "tomli==2.5.0", "tomlkit==0.15.2", "tqdm-loggable==0.4.1", "tqdm==4.70.1",
+    "typing_extensions==4.16.0", "urllib3==2.8.0", "watchdog==7.1.0", "wcwidth==0.9.4",
+    "yarl==1.25.1",
+)  # fmt: skip
+"""Of the hundred packages of RunPod's client those that its library and command line import: not
+boto3, nor the web framework of its serverless half."""
+
+
+@pytest.fixture(scope="session")
+def runpod_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmPython]:
+    """RunPod's own client, ready to be run."""
+    override = "GPUBROKER_JUDGE_RUNPOD"
+    program = installed_judge("runpod", "1.12.0", "runpod", override, RUNPOD_NEEDS)
+    python = WarmPython(program, "runpod.cli.entry", tmp_path_factory.mktemp("runpod"))
+    yield python
+    python.close()
+
+
+@pytest.fixture
+def runpod(served: Served, runpod_python: WarmPython, tmp_path: Path) -> Judge:
+    """RunPod's own client, with the key of the sandbox's own account."""
+    home = tmp_path / "runpod-home"
+    (home / ".runpod").mkdir(parents=True)
+    env = served.sandbox.env("runpod")
+    key = f'[default]\napi_key = "{env["RUNPOD_API_KEY"]}"\n'
+    (home / ".runpod" / "config.toml").write_text(key)
+    return Judge(runpod_python, home, env)
+
+
+DIGITALOCEAN_NEEDS = (
+    "azure-core==1.41.0", "azure-identity==1.27.0", "certifi==2026.10.18", "cffi==2.1.1",
+    "charset-normalizer==3.5.2", "cryptography==50.0.2", "idna==3.20", "isodate==0.7.2",
+    "msal-extensions==1.3.1", "msal==1.39.0", "msrest==0.7.1", "oauthlib==4.0.1",
+    "pycparser==3.12", "PyJWT==2.15.1", "requests-oauthlib==2.0.0", "requests==2.34.2",
+    "typing_extensions==4.16.0", "urllib3==2.8.0",
+)  # fmt: skip
+"""All that DigitalOcean's client asks for, to the version."""
+
+
+@pytest.fixture(scope="session")
+def pydo_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmPython]:
+    """DigitalOcean's own client, a library without a program, ready to be used."""
+    override = "GPUBROKER_JUDGE_DIGITALOCEAN"
+    program = installed_judge("pydo", "0.44.0", "python", override, DIGITALOCEAN_NEEDS)
+    python = WarmPython(program, "pydo", tmp_path_factory.mktemp("pydo"))
+    yield python
+    python.close()
+
+
+@pytest.fixture
+def pydo(served: Served, pydo_python: WarmPython, tmp_path: Path) -> Judge:
+    """DigitalOcean's own client, with the key of the sandbox's own account."""
+    home = tmp_path / "pydo-home"
+    home.mkdir()
+    return Judge(pydo_python, home, served.sandbox.env("digitalocean"))
+
+
+VERDA_NEEDS = (
+    "certifi==2026.10.18", "charset-normalizer==3.5.2", "dataclasses-json==0.6.7", "idna==3.20",
+    "marshmallow==3.26.2", "mypy_extensions==1.2.0", "packaging==26.3", "requests==2.34.2",
+    "typing-inspect==0.9.0", "typing_extensions==4.16.0", "urllib3==2.8.0",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def verda_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmPython]:
+    """Verda's own library, ready to be run; it brings no program."""
+    program = installed_judge("verda", "1.25.0", "python", "GPUBROKER_JUDGE_VERDA", VERDA_NEEDS)
+    python = WarmPython(program, "verda", tmp_path_factory.mktemp("verda"))
+    yield python
+    python.close()
+
+
+@pytest.fixture
+def verda(served: Served, verda_python: WarmPython, tmp_path: Path) -> Judge:
+    """Verda's own library, with the key of the sandbox's own account."""
+    home = tmp_path / "verda-home"
+    home.mkdir()
+    return Judge(verda_python, home, served.sandbox.env("verda"))
 
 
 # --- our client ---------------------------------------------------------------------------
@@ -248,18 +370,64 @@ async def ours(served: Served) -> AsyncIterator[VastAi]:
         yield provider
 
 
+@pytest.fixture
+async def our_runpod(served: Served) -> AsyncIterator[RunPod]:
+    """The same at RunPod."""
+    secrets = {"RUNPOD_API_KEY": served.sandbox.keys["runpod"]}
+    connected = connect(
+        Account("runpod", "default", secrets, "test"),
+        clock=SandboxTime(served),
+        book=MemoryLimitBook(),
+        base_url=served.sandbox.url("runpod"),
+        loopback_only=True,
+    )
+    provider = cast("RunPod", connected.provider)
+    async with contextlib.aclosing(provider):
+        yield provider
+
+
 # --- the vendors' specifications ----------------------------------------------------------
 
 
-@pytest.fixture(scope="session")
-def specification() -> dict[str, Any]:
-    """Vast.ai's own OpenAPI document."""
+def vendor_document(name: str) -> dict[str, Any]:
+    """A specification, by its place in the folder of all vendors'."""
     folder = os.environ.get("GPUBROKER_SPECS")
-    file = Path(folder or "/nonexistent") / "vast_ai" / "openapi.yaml"
+    file = Path(folder or "/nonexistent") / name
     if not file.exists():
         why = "GPUBROKER_SPECS does not name a folder with the vendors' specifications"
         if os.environ.get("GPUBROKER_REQUIRE_SPECS") == "1":
             pytest.fail(why)
         pytest.skip(why)
-    document: dict[str, Any] = yaml.safe_load(file.read_text())
+    text = file.read_text()
+    document: dict[str, Any] = json.loads(text) if name.endswith("json") else yaml.safe_load(text)
     return document
+
+
+@pytest.fixture(scope="session")
+def specification() -> dict[str, Any]:
+    """Vast.ai's own OpenAPI document."""
+    return vendor_document("vast_ai/openapi.yaml")
+
+
+@pytest.fixture(scope="session")
+def lambda_specification() -> dict[str, Any]:
+    """Lambda's own OpenAPI document."""
+    return vendor_document("lambda_labs/openapi-1.8.3.json")
+
+
+@pytest.fixture(scope="session")
+def runpod_specification() -> dict[str, Any]:
+    """RunPod's own OpenAPI document of REST v2."""
+    return vendor_document("runpod/rest-v2-openapi.json")
+
+
+@pytest.fixture(scope="session")
+def digitalocean_specification() -> dict[str, Any]:
+    """DigitalOcean's own OpenAPI document, of what concerns droplets."""
+    return vendor_document("digitalocean/digitalocean-v2-trimmed.json")
+
+
+@pytest.fixture(scope="session")
+def verda_specification() -> dict[str, Any]:
+    """An OpenAPI document of Verda's API by others: the vendor's own could not be had."""
+    return vendor_document("verda/thirdparty-reconstruction-openapi.yml")

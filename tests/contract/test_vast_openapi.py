@@ -22,7 +22,7 @@ from gpubroker.model.launch import LaunchSpec
 from gpubroker.model.money import nanos
 from gpubroker.model.query import GpuWanted, Query
 from gpubroker.model.terms import Market, State
-from gpubroker.providers import vast_ai
+from gpubroker.providers import vast_ai_market
 
 if TYPE_CHECKING:
     from tests.sandbox.conftest import Heard, Served
@@ -232,7 +232,7 @@ EVERYTHING = Query(
     min_hours=1,
     options=tuple(
         ("vast_ai", name, "1" if name.startswith(("min_", "machine", "host")) else "true")
-        for name in vast_ai.OPTIONS
+        for name in vast_ai_market.OPTIONS
     ),
 )
 OF_ONE_LIFE = {

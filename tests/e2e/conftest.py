@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.request import Request, urlopen
 
 import pytest
 
+from gpubroker.model.home import Home
+
+if TYPE_CHECKING:
+    from gpubroker import Broker
+
 DEADLINE_S = 120.0
+SPEED = 50
+"""Minutes of patience in seconds: the sandbox's time runs that fast, and the broker's with it.
+
+Slow enough that a machine still has ten real seconds for SSH to answer. `stuck_pending` would take
+an hour of it: tests/fleet has it on a clock of its own.
+"""
 
 
 class Person:
@@ -74,8 +87,6 @@ class Person:
 
     def control(self, path: str, body: Any = None, method: str | None = None) -> Any:
         """The sandbox's control API."""
-        from urllib.request import Request, urlopen
-
         base = self.status()["base_url"]
         data = None if body is None else json.dumps(body).encode()
         request = Request(base + path, data, {"Content-Type": "application/json"}, method=method)
@@ -84,7 +95,6 @@ class Person:
 
     def status(self) -> Any:
         """Of the background sandbox, started where it does not run."""
-        from gpubroker.model.home import Home
         from gpubroker.sandbox import daemon
 
         running = daemon.ensure(Home(self.state))
@@ -117,3 +127,44 @@ def person(tmp_path: Path) -> Iterator[Person]:
     somebody = Person(tmp_path)
     yield somebody
     somebody.run("sandbox", "stop", code=None)
+
+
+class FastSandbox:
+    """One sandbox in the foreground for all cases, and a broker's home beside it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.environ = {**os.environ, "HOME": str(folder), "GPUBROKER_HOME": str(folder / "state")}
+        self.home = Home(folder / "state")
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "gpubroker", "--json", "sandbox", "--port", "0",
+             "--speed", str(SPEED)],
+            env=self.environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert self._process.stdout is not None
+        self.url = json.loads(self._process.stdout.readline())["base_url"]
+
+    def control(self, path: str, body: Any = None, method: str | None = None) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        with urlopen(Request(self.url + path, data, method=method), timeout=30) as answer:
+            return json.loads(answer.read() or b"null")
+
+    def billed(self) -> list[Any]:
+        return [one for one in self.control("/_sandbox/machines") if one["billed"]]
+
+    def broker(self) -> Broker:
+        from gpubroker import Broker
+
+        return Broker(home=self.home, environ=self.environ, sandbox=self.url)
+
+    def close(self) -> None:
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait(30)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def fast(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastSandbox]:
+    sandbox = FastSandbox(tmp_path_factory.mktemp("fast"))
+    yield sandbox
+    sandbox.close()

@@ -3,30 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
-import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
-from urllib.request import Request, urlopen
+from typing import TYPE_CHECKING
 
 import pytest
 
-from gpubroker import Broker, LaunchRequest, Market, Query, wanted
+from gpubroker import LaunchRequest, Market, Query, wanted
 from gpubroker.fleet.errors import NothingToBeHad
 from gpubroker.model.errors import AuthFailed, BrokerError, OutOfFunds
-from gpubroker.model.home import Home
 from gpubroker.model.terms import State
 
-SPEED = 50
-"""Minutes of patience in seconds: the sandbox's time runs that fast, and the broker's with it.
-
-Slow enough that a machine still has ten real seconds for SSH to answer. `stuck_pending` would take
-an hour of it: tests/fleet has it on a clock of its own.
-"""
+if TYPE_CHECKING:
+    from tests.e2e.conftest import FastSandbox
 
 CALLS = ("rate_limit", "server_error", "disconnect_before", "disconnect_after", "garbage")
 KEYS = ("bad_credentials", "not_found_for_bad_key")
@@ -43,45 +30,6 @@ CASES: dict[str, tuple[str, ...]] = {
     ),
     "terminate": (*CALLS, *KEYS, "terminate_ignored"),
 }  # fmt: skip
-
-
-class FastSandbox:
-    """One sandbox in the foreground for all cases, and a broker's home beside it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.environ = {**os.environ, "HOME": str(folder), "GPUBROKER_HOME": str(folder / "state")}
-        self.home = Home(folder / "state")
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "gpubroker", "--json", "sandbox", "--port", "0",
-             "--speed", str(SPEED)],
-            env=self.environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        assert self._process.stdout is not None
-        self.url = json.loads(self._process.stdout.readline())["base_url"]
-
-    def control(self, path: str, body: Any = None, method: str | None = None) -> Any:
-        data = None if body is None else json.dumps(body).encode()
-        with urlopen(Request(self.url + path, data, method=method), timeout=30) as answer:
-            return json.loads(answer.read() or b"null")
-
-    def billed(self) -> list[Any]:
-        return [one for one in self.control("/_sandbox/machines") if one["billed"]]
-
-    def broker(self) -> Broker:
-        return Broker(home=self.home, environ=self.environ, sandbox=self.url)
-
-    def close(self) -> None:
-        self._process.send_signal(signal.SIGINT)
-        self._process.wait(30)
-        assert self._process.stdout is not None
-        self._process.stdout.close()
-
-
-@pytest.fixture(scope="module")
-def fast(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastSandbox]:
-    sandbox = FastSandbox(tmp_path_factory.mktemp("fast"))
-    yield sandbox
-    sandbox.close()
 
 
 @pytest.mark.slow

@@ -250,6 +250,42 @@ def test_killed_for_real_at_a_boundary_nothing_is_left_behind(
     assert len(person.billed()) == wanted
 
 
+def test_a_lost_gpubrokers_machine_is_told_adopted_billed_and_ended(
+    person: Person, tmp_path: Any
+) -> None:
+    person.launch("--name", "kept")
+    lost = {
+        "GPUBROKER_HOME": str(tmp_path / "lost-home"),
+        "GPUBROKER_SANDBOX": person.status()["base_url"],
+    }
+    flags = ("--gpu", "RTX 4090", "--provider", "vast_ai", "--max-price", "1", "--ttl", "8h")
+    told = person.run("--json", "launch", *flags, "--name", "orphaned", more=lost).stdout
+    theirs = json.loads(told)
+    shutil.rmtree(lost["GPUBROKER_HOME"])
+    swept = person.json("sweep", "--fix")
+    assert ([one["name"] for one in swept["ours"]], swept["errors"]) == (["kept"], {})
+    [stray] = swept["foreign"]
+    assert (stray["provider_id"], stray["owner"]) == (theirs["provider_id"], theirs["owner"])
+    assert len(person.billed()) == 2
+    adopting = ("adopt", "vast", stray["provider_id"], "--ttl", "2h", "--name", "found")
+    refused = person.run("--json", "--sandbox", *adopting, code=6).stderr
+    assert f"--owner {stray['owner']}" in refused
+    mine = person.json(*adopting, "--owner", stray["owner"])
+    assert (mine["state"], mine["price_per_hour"] > 0) == ("running", True)
+    assert person.run("ssh", "found", "--", "nvidia-smi", "-L").stdout.startswith("GPU 0:")
+    assert {one["name"] for one in person.json("sweep", "--fix")["ours"]} == {"kept", "found"}
+    person.control("/_sandbox/clock", {"advance_s": 1800})
+    person.json("terminate", "found", "--yes")
+    assert [one["provider_id"] for one in person.billed()] != [stray["provider_id"]]
+    person.control("/_sandbox/clock", {"advance_s": 9 * 3600})
+    [bill] = person.json("bill", "found")["bills"]
+    assert (bill["verdict"], bill["billed"]["by"], bill["final"]) == ("agrees", "record", True)
+    costs = person.json("costs", "--since", "1d")
+    assert {row["name"] for row in costs["by"]["instance"]} == {"kept", "found"}
+    by_day = sum(row["metered"] for row in costs["by"]["day"])
+    assert by_day == pytest.approx(costs["total"]["metered"])
+
+
 def test_the_vendors_names_are_reached_through_the_proxy_door_and_no_other(
     person: Person,
 ) -> None:

@@ -1,0 +1,117 @@
+"""Each fault of the sandbox at each operation of each cloud: what comes of it, and no leak."""
+
+from __future__ import annotations
+
+from itertools import count
+from pathlib import Path
+
+import pytest
+from msgspec import Struct
+
+from gpubroker.model.errors import BrokerError
+from gpubroker.providers.registry import ready
+from gpubroker.sandbox.app import Sandbox
+from gpubroker.sandbox.faults import APPLIES_TO, KINDS, Fault, Kind, Operation
+from gpubroker.testing.chaos.tenants import SandboxTenant, at_rest, ended, life
+from gpubroker.testing.chaos.times import SharedClock
+from gpubroker.testing.chaos.worlds import World, books, sandbox_world
+
+OPERATIONS: tuple[Operation, ...] = ("offers", "create", "get", "list", "terminate")
+CASES = [
+    (operation, kind)
+    for kind in KINDS
+    if kind != "timeout"
+    for operation in OPERATIONS
+    if operation in APPLIES_TO.get(kind, OPERATIONS)
+]
+"""A call that is never answered would take real minutes; `disconnect_after` is what it comes to."""
+COMMANDS = 12
+PAUSE_S = 3600.0
+
+
+class Row(Struct, kw_only=True):
+    """What one fault came to."""
+
+    operation: str
+    kind: str
+    outcome: str = "ready"
+    """Or the word of what the launch or its end was refused with."""
+    tries: int = 0
+    state: str = ""
+    """Of the launch at last, by its history."""
+    leaks: tuple[str, ...] = ()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("provider", ready())
+async def test_no_fault_leaves_anything_behind(tmp_path: Path, provider: str) -> None:
+    rows = []
+    numbers = count()
+    async with sandbox_world(tmp_path / "world", provider) as (world, sandbox):
+        for operation, kind in CASES:
+            folder = tmp_path / str(next(numbers))
+            rows.append(await _case(world, sandbox, folder, operation, kind))
+    print(f"\n{provider}\n{_table(rows)}")
+    assert [(row.operation, row.kind, row.leaks) for row in rows if row.leaks] == []
+    # Most faults cost a try or some time, and not the machine.
+    assert sum(row.outcome == "ready" for row in rows) > len(rows) // 2
+
+
+async def _case(
+    world: World, sandbox: Sandbox, folder: Path, operation: Operation, kind: Kind
+) -> Row:
+    SharedClock(Path(world.time)).advance(PAUSE_S)
+    row, faults = Row(operation=operation, kind=kind), sandbox.clouds[world.provider].faults
+    fault = Fault(
+        id=folder.name, provider=world.provider, operation=operation, kind=kind, times=2, delay_s=1
+    )
+    faults.active.append(fault)
+    one = SandboxTenant(world, folder, folder / "state.db")
+    try:
+        await life(one, "m")
+    except BrokerError as refusal:
+        row.outcome = refusal.word
+    finally:
+        await one.aclose()
+        faults.active.clear()
+    await _next_commands(world, folder)
+    one = SandboxTenant(world, folder, folder / "state.db")
+    launches = one.store.launches(include_ended=True)
+    row.tries = sum(len(one.store.attempts(launch.id)) for launch in launches)
+    row.state = ", ".join(launch.error_code or "ended" for launch in launches) or "nothing begun"
+    there = books(sandbox)
+    owned = tuple(name for name in there.things if f"gb-{one.store.owner}-" in name)
+    row.leaks = (*there.billed, *there.exist, *owned)
+    await one.aclose()
+    if row.leaks:
+        await sandbox.clouds[world.provider].reset()
+    return row
+
+
+async def _next_commands(world: World, folder: Path) -> None:
+    """What was begun is gone on with once the fault is over, and ended."""
+    for _ in range(COMMANDS):
+        one = SandboxTenant(world, folder, folder / "state.db")
+        try:
+            await at_rest(one)
+            await ended(one)
+            if not one.store.names():
+                return
+        except BrokerError:
+            # A circuit that is still open: the next command tries again.
+            await one.clock.sleep(PAUSE_S)
+        finally:
+            await one.aclose()
+    pytest.fail("a machine is still recorded")
+
+
+def _table(rows: list[Row]) -> str:
+    head = f"{'operation':10} {'fault':22} {'outcome':18} tries  final state      leaks"
+    return "\n".join(
+        [head]
+        + [
+            f"{row.operation:10} {row.kind:22} {row.outcome:18} {row.tries:5}  {row.state:16} "
+            f"{len(row.leaks):5}"
+            for row in rows
+        ]
+    )
