@@ -25,7 +25,7 @@ CARRIERS: dict[str, tuple[str, dict[str, Any]]] = {
     "key_comment": ("fake", {"carrier": "key_comment", "terminate_s": 60.0, "list_lag_s": 30.0}),
 }
 """Carrier -> a cloud that has it for its first: a real one where there is one."""
-KILLS = 10
+KILLS = max(2, 60 // (2 * len(ready())))
 """Of each provider on each database, at random; `scripts/test --long` has two hundred."""
 
 

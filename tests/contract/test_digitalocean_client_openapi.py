@@ -259,7 +259,13 @@ def test_a_request_that_the_document_does_not_know_is_found(document: dict[str, 
     assert any("per_page" in one for one in found)
     assert any("not valid under any of the given schemas" in one for one in found)
     fitting = {"name": "gb-x", "size": "s", "image": "i"}
-    for change in ({}, {"quantity": 1}, {"name": "gb_x"}, {"ssh_keys": [{}]}):
+    changes: tuple[dict[str, Any], ...] = (
+        {},
+        {"quantity": 1},
+        {"name": "gb_x"},
+        {"ssh_keys": [{}]},
+    )
+    for change in changes:
         faulty = list(
             faults_in_request(document, request("POST", "/v2/droplets", fitting | change))
         )

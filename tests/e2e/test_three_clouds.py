@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 CLOUDS = ("vast_ai", "runpod", "lambda_labs")
 GPU = "H100"
+WANTED = Query(gpus=(wanted(GPU),), market=Market.ON_DEMAND, providers=CLOUDS)
 EVERY_OFFER = 60
 ROUNDS = 10
 
@@ -36,7 +37,7 @@ def fail(fast: FastSandbox, provider: str, kind: str, times: int | None = None) 
 @pytest.mark.slow
 async def test_one_search_ranks_the_offers_of_all_three(fast: FastSandbox) -> None:
     async with fast.broker() as broker:
-        found = await broker.search(Query(gpus=(wanted(GPU),)), limit=None, mode="live")
+        found = await broker.search(WANTED, limit=None, mode="live")
     assert {name: part.status for name, part in found.sources.items()} == dict.fromkeys(
         CLOUDS, "live"
     )
@@ -54,9 +55,8 @@ async def test_a_launch_goes_on_to_the_cloud_that_only_asked_to_wait(
     fail(troubled, sold_out, "no_capacity")
     fail(troubled, bad_key, "bad_credentials")
     fail(troubled, busy, "rate_limit", times=2)
-    query = Query(gpus=(wanted(GPU),), market=Market.ON_DEMAND)
     name = f"{sold_out}-{bad_key}".replace("_", "-")
-    request = LaunchRequest(query=query, name=name, tries=EVERY_OFFER)
+    request = LaunchRequest(query=WANTED, name=name, tries=EVERY_OFFER)
     async with troubled.broker() as broker:
         machine = await broker.launch(request)
         assert (machine.state, machine.provider) == (State.RUNNING, busy)
@@ -76,10 +76,9 @@ async def test_where_no_cloud_gives_one_each_says_why_and_nothing_is_left(
 ) -> None:
     for cloud, kind in zip(CLOUDS, ("no_capacity", "bad_credentials", "quota"), strict=True):
         fail(troubled, cloud, kind)
-    query = Query(gpus=(wanted(GPU),), market=Market.ON_DEMAND)
     async with troubled.broker() as broker:
         with pytest.raises(NothingToBeHad) as none:
-            await broker.launch(LaunchRequest(query=query, name="none", tries=EVERY_OFFER))
+            await broker.launch(LaunchRequest(query=WANTED, name="none", tries=EVERY_OFFER))
     assert {one.provider for one in none.value.tries} == set(CLOUDS)
     assert all(one.reason for one in none.value.tries)
     await ended(troubled)

@@ -505,9 +505,19 @@ async def test_a_machine_is_read_with_its_owner_and_its_ports(
     )  # fmt: skip
     assert seen.ssh == Endpoint("203.0.113.5", 22, "root")
     assert seen.ports == {"53/udp": "203.0.113.5:53", "8888/tcp": "203.0.113.5:8888"}
-    assert (seen.gpu, seen.gpu_count, seen.price) == ("gpu-h100x1-80gb", 1, 3_390_000_000)
+    assert (seen.gpu, seen.gpu_count, seen.price) == ("nvidia_h100", 1, 3_390_000_000)
     assert (seen.region, seen.disk_gb) == ("nyc2", 720)
     assert seen.created_at == datetime(2026, 10, 1, 9, 30, tzinfo=UTC)
+
+
+async def test_other_gpus_than_the_size_names_are_seen(ocean: Any, vendor: Any, ref: Any) -> None:
+    vendor.says(machine(gpu_info={"count": 8, "model": "nvidia_l40s"}))
+    seen = await ocean.get(ref)
+    assert (seen.gpu, seen.gpu_count) == ("nvidia_l40s", 8)
+    vendor.answers.clear()
+    vendor.says(machine(gpu_info=None))
+    seen = await ocean.get(ref)
+    assert (seen.gpu, seen.gpu_count) == ("gpu-h100x1-80gb", 1)
 
 
 async def test_a_machine_without_a_public_address_has_no_ssh_yet(

@@ -27,8 +27,8 @@ class Granted(Struct):
 class AccessToken:
     """One token for all calls of an account: whoever needs it first asks, the others wait."""
 
-    def __init__(self, ask: Callable[[], Awaitable[Granted]], clock: Clock) -> None:
-        self._ask, self._clock = ask, clock
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self._lock = asyncio.Lock()
         self._token, self._ends = "", 0.0
 
@@ -36,16 +36,15 @@ class AccessToken:
         """What carries it; nothing where there is none yet."""
         return {"authorization": f"Bearer {self._token}"} if self._token else {}
 
-    async def ready(self) -> tuple[str, bool]:
-        """The token, and whether it was asked for just now."""
+    async def ready(self, ask: Callable[[], Awaitable[Granted]]) -> str:
+        """The token, asked for where there is none that holds."""
         async with self._lock:
-            if self._token and self._clock.boot_s() < self._ends:
-                return self._token, False
-            self._token = ""
-            granted = await self._ask()
-            self._token = granted.access_token
-            self._ends = self._clock.boot_s() + granted.expires_in - SPARE_S
-            return self._token, True
+            if not self._token or self._clock.boot_s() >= self._ends:
+                self._token = ""
+                granted = await ask()
+                self._token = granted.access_token
+                self._ends = self._clock.boot_s() + granted.expires_in - SPARE_S
+            return self._token
 
     def drop(self, token: str) -> None:
         """The vendor takes it no more; another one that came meanwhile stays."""

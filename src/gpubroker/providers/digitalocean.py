@@ -496,7 +496,7 @@ def instance_of(row: Machine, account: str) -> Instance:
         bills_compute=True,
         bills_disk=False,
         price=nanos(row.size.price_hourly) if row.size and row.size.price_hourly else None,
-        gpu=gpu.raw if gpu else None,
+        gpu=(row.gpu_info.model if row.gpu_info else "") or (gpu.raw if gpu else None),
         gpu_count=count or None,
         disk_gb=row.disk,
         region=row.region.slug if row.region else None,

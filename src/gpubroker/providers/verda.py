@@ -27,15 +27,12 @@ from gpubroker.model.bill import Bill
 from gpubroker.model.capabilities import Capabilities, Limit
 from gpubroker.model.errors import (
     AuthFailed,
-    BadResponse,
     NoCapacity,
     NotFound,
     OutcomeUnknown,
     OutOfFunds,
     QuotaExceeded,
     RateLimited,
-    TimedOut,
-    Unavailable,
     WrongState,
 )
 from gpubroker.model.identity import Attempt, Ref
@@ -116,10 +113,8 @@ CAPABILITIES = Capabilities(
     ),
 )
 
-_OF_A_MACHINE = ("create", "get", "terminate")
 RULES = (
     Rule(RateLimited, statuses=(429,)),
-    Rule(AuthFailed, statuses=(400, 401), operations=("token",), code="unauthorized_request"),
     # A 503, and no trouble of the service: "Not enough resources to deploy a 1 GPU instance type
     # 1V100.6V in FIN-03".
     Rule(NoCapacity, ("not enough resources",), operations=("create",), scope="type_region",
@@ -128,8 +123,10 @@ RULES = (
     Rule(OutOfFunds, statuses=(402,), code="insufficient_funds"),
     Rule(QuotaExceeded, ("quota", "limit exceeded"), (400, 403, 409, 422), code="quota"),
     Rule(NotFound, ("invalid instance id",), (400, 404), ("get", "terminate")),
+    # Its code alone is no proof: what a wrong path is answered is not known.
+    Rule(NotFound, ("instance",), (404,), ("get", "terminate"), codes=("not_found",)),
     Rule(NotFound, codes=("not_found",), statuses=(404,),
-         operations=(*_OF_A_MACHINE, "release", "discard")),
+         operations=("create", "release", "discard")),
     Rule(NotFound, ("can't discontinue a discontinued instance",), operations=("terminate",)),
     Rule(WrongState, ("can't discontinue",), operations=("terminate",), code="not_yet"),
 )  # fmt: skip
@@ -332,7 +329,8 @@ def instance_of(row: Machine, account: str) -> Instance:
 _INSTANCES, _KEYS, _SCRIPTS, _VOLUMES = (
     "/v1/instances", "/v1/ssh-keys", "/v1/scripts", "/v1/volumes",
 )  # fmt: skip
-_AVAILABILITY = "/v1/instance-availability"
+_TOKEN, _AVAILABILITY = "/v1/oauth2/token", "/v1/instance-availability"
+_UNAUTHORIZED, _NO_CLIENT = 401, frozenset({400, 401})
 _BELOW = {
     Resource.SSH_KEY: _KEYS,
     Resource.STARTUP_SCRIPT: _SCRIPTS,
@@ -364,7 +362,7 @@ class Verda(RestCloud):
         # The id alone: its secret may be made anew.
         self._fingerprint = fingerprint(replace(account, secrets=first))
         self._client = tuple(account.secrets.values())
-        self._token = AccessToken(self._granted, transport.clock)
+        self._token = AccessToken(transport.clock)
         self._system_disks: dict[str, str] = {}
         """Machine -> its system's volume, of those that were read: it never changes."""
         transport.authorize(self._token.headers)
@@ -373,22 +371,6 @@ class Verda(RestCloud):
     def authorization(account: Account) -> Mapping[str, str]:
         """Nothing: id and secret are exchanged for a token, which goes with each call."""
         return {}
-
-    async def _granted(self) -> Granted:
-        """A new token. Nothing else was sent before it: no outcome of a call hangs on it."""
-        client_id, secret = (*self._client, "")[:2]
-        body = {
-            "grant_type": "client_credentials",
-            "client_id": client_id,
-            "client_secret": secret,
-        }
-        try:
-            answer = await self.http.send("token", "POST", "/v1/oauth2/token", json=body)
-            if self.refused(answer):
-                raise self.refusal("token", answer)
-            return self.http.decode("token", answer, Granted)
-        except (TimedOut, BadResponse) as trouble:
-            raise self.http.error(Unavailable, "token", f"no access token: {trouble}") from None
 
     async def send(
         self,
@@ -400,15 +382,33 @@ class Verda(RestCloud):
         params: Mapping[str, str] | None = None,
         hide: Sequence[str] = (),
     ) -> Answer:
-        """One request with the token. One that is refused though it should hold is had anew."""
-        token, is_new = await self._token.ready() if self._has_key else ("", True)
-        hidden = (*hide, token) if token else hide
-        answer = await super().send(operation, method, path, body, params=params, hide=hidden)
-        if answer.status == 401:  # noqa: PLR2004 - Unauthorized
+        """One request, with the token that id and secret are exchanged for.
+
+        One that is refused within its time is not used again: the next call asks for another.
+        """
+        token = ""
+        if self._has_key:
+            token = await self._token.ready(partial(self._granted, operation))
+            hide = (*hide, token)
+        answer = await super().send(operation, method, path, body, params=params, hide=hide)
+        if answer.status == _UNAUTHORIZED:
             self._token.drop(token)
-            if not is_new:
-                raise self.http.error(Unavailable, operation, "the access token holds no more")
         return answer
+
+    async def _granted(self, operation: str) -> Granted:
+        """A new token. What fails here counts as a failure of the call that needs it."""
+        client_id, secret = self._client
+        body = {
+            "grant_type": "client_credentials",
+            "client_id": client_id,
+            "client_secret": secret,
+        }
+        answer = await self.http.send(operation, "POST", _TOKEN, json=body)
+        if answer.status in _NO_CLIENT:
+            raise self.http.error(AuthFailed, operation, "no such client", answer)
+        if self.refused(answer):
+            raise self.refusal(operation, answer)
+        return self.http.decode(operation, answer, Granted)
 
     async def uid(self, operation: str) -> str:
         """The fingerprint of the client's id, once the vendor has taken it: it names no account."""
@@ -485,8 +485,7 @@ class Verda(RestCloud):
 
     async def get(self, ref: Ref) -> Instance:
         """NotFound by the vendor's words; for a while it shows the discontinued ones, too."""
-        row = await self.ask_for(Machine, "get", "GET", _path(_INSTANCES, ref))
-        return self.same(ref, self._read(row))
+        return await self._machine("get", ref)
 
     async def terminate(self, ref: Ref) -> None:
         """Ends it and its system's disk; what was attached later stays. Gone already is fine.
@@ -496,7 +495,7 @@ class Verda(RestCloud):
         """
         with suppress(NotFound):
             if ref.id not in self._system_disks:
-                await self.get(ref)
+                await self._machine("terminate", ref)
             body: dict[str, Any] = {"id": [ref.id], "action": "delete"}
             if disk := self._system_disks.get(ref.id):
                 body |= {"volume_ids": [disk], "delete_permanently": True}
@@ -557,6 +556,10 @@ class Verda(RestCloud):
         if spec.options:
             raise self.unsupported(operation, f"options: {', '.join(sorted(spec.options))}")
         check(spec, offer)
+
+    async def _machine(self, operation: str, ref: Ref) -> Instance:
+        row = await self.ask_for(Machine, operation, "GET", _path(_INSTANCES, ref))
+        return self.same(ref, self._read(row))
 
     def _read(self, row: Machine) -> Instance:
         if row.os_volume_id:

@@ -147,9 +147,11 @@ class Cloud(Books):
     def reboot(self, machine: Machine, *, wipe: bool = False) -> None:
         """Stops and starts it without losing the GPU; `wipe` makes it anew from its image."""
         if machine.state == State.RUNNING or machine.exited:
+            had_ended = machine.exited
             machine.booting_again, machine.wipe = True, wipe
             self._begin_boot(machine, self.clock.now())
-            self._charge_disk(machine, self.clock.now())
+            if had_ended:
+                self._charge_disk(machine, self.clock.now())
             self.save(machine)
 
     def resize_disk(self, machine: Machine, *, gb: float, kept_gb: float) -> None:

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from gpubroker.testing.chaos.times import SharedClock
 
 LONGER = timedelta(hours=1)
+DISK_GB = 100
+"""What every cloud can give."""
 ROUNDS = 400
 BETWEEN_S = 5.0
 HORIZON_S = 900.0
@@ -80,6 +82,14 @@ class Tenant(Protocol):
         ...
 
 
+def opened(place: Path | str, realm: str) -> Store:
+    """A store that does not wait for the disk: a process dies here, never the computer."""
+    store = open_store(place, realm)
+    if isinstance(place, Path):
+        store._db.execute("PRAGMA synchronous = OFF")  # noqa: SLF001 - nobody else may have it
+    return store
+
+
 async def _always_answers(endpoint: Endpoint, alias: str, offer: Offer) -> Probed:
     del endpoint, alias, offer
     return Probed(answers=True, detail="not looked at")
@@ -107,7 +117,7 @@ class _Broker(Broker):
 
     def _store(self) -> Store:
         if self._opened_store is None:
-            self._opened_store = open_store(self._place, self.realm)
+            self._opened_store = opened(self._place, self.realm)
         return self._opened_store
 
     def _context(self) -> Context:
@@ -116,7 +126,7 @@ class _Broker(Broker):
         return context
 
     @property
-    def opened(self) -> tuple[Fleet, Store]:
+    def behind(self) -> tuple[Fleet, Store]:
         """For the proof, which looks behind the facade."""
         return self._fleet(), self._store()
 
@@ -134,12 +144,13 @@ class SandboxTenant:
         self._provider = world.provider
         self.clock = world.clock()
         self._broker = _Broker(world.realm(self.clock), place, home, on_boundary)
-        self.fleet, self.store = self._broker.opened
+        self.fleet, self.store = self._broker.behind
 
     async def launch(self, name: str, *, wait: bool = True) -> None:
         """On demand, from the world's one cloud."""
         query = Query(providers=(self._provider,), market=Market.ON_DEMAND)
-        await self._broker.launch(LaunchRequest(query=query, name=name), wait=wait)
+        request = LaunchRequest(query=query, name=name, disk_gb=DISK_GB)
+        await self._broker.launch(request, wait=wait)
 
     async def extend(self, name: str) -> None:
         """By the broker's verb."""
@@ -179,7 +190,7 @@ class FakeTenant:
     ) -> None:
         self._world = world
         self.clock = world.clock()
-        self.store = open_store(place, "live")
+        self.store = opened(place, "live")
         home.mkdir(parents=True, exist_ok=True)
         self.fleet = Fleet(
             Context(

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from gpubroker.model.clock import Clock
-from gpubroker.model.entrance import NOT_READY
+from gpubroker.model.entrance import HOST_MARKER, NOT_READY
 from gpubroker.model.errors import BrokerError, NotFound, Unsupported
 from gpubroker.model.identity import Attempt, Ref, new_attempt_id, new_owner
 from gpubroker.model.instance import Endpoint, Instance
@@ -22,7 +22,7 @@ from gpubroker.model.launch import LaunchSpec
 from gpubroker.model.offer import Offer, OfferPage
 from gpubroker.model.query import Query
 from gpubroker.model.terms import OWNER_WIDE, Availability, Market, Resource, State
-from gpubroker.providers.base import KeyAttachable
+from gpubroker.providers.base import BootsOverSsh, KeyAttachable
 from gpubroker.remote.keys import BrokerKey, broker_key
 from gpubroker.remote.ssh import SSH_FAILED, Ran, run_command
 from gpubroker.remote.ssh_config import HostEntry
@@ -224,7 +224,17 @@ class Bench:
         if provider.capabilities.ssh_keys == "attached" and isinstance(provider, KeyAttachable):
             for key in made.spec.ssh_keys:
                 await provider.attach_key(made.ref, key)
+        if isinstance(provider, BootsOverSsh):
+            await self._boot(provider, made)
         return machine
+
+    async def _boot(self, provider: BootsOverSsh, made: Made) -> None:
+        """Runs what the cloud could not be given at the create."""
+        asked = made.spec, made.offer, made.attempt, self.clock.now()
+        if script := provider.after_boot(*asked):
+            ran = await self.on(made, f"{HOST_MARKER} sh", text=script)
+            if ran.code != 0:
+                broken(f"its start over SSH ended with {ran.code}: {ran.stderr.strip()[-200:]}")
 
     async def until(self, made: Made, state: State, *, within_s: float = READY_S) -> Instance:
         """The machine, once it is in this state."""
@@ -282,24 +292,31 @@ class Bench:
                 raise
             return None
 
-    async def on(self, made: Made, command: str, *, key: Path | None = None) -> Ran:
-        """A command on the machine, over SSH; waits until it can be logged into."""
+    async def on(
+        self, made: Made, command: str, *, key: Path | None = None, text: str | None = None
+    ) -> Ran:
+        """A command on the machine, over SSH; waits until it can be logged into.
+
+        `text`: what it reads.
+        """
         ends = time.monotonic() + LOGIN_S
         while True:
-            ran = await self.try_on(made, command, key=key)
+            ran = await self.try_on(made, command, key=key, text=text)
             if ran.code not in _NOT_YET:
                 return ran
             if time.monotonic() > ends:
                 broken(f"no login within {LOGIN_S:.0f} s: {ran.stderr.strip()[-200:]}")
             await asyncio.sleep(_LOGIN_AGAIN_S)
 
-    async def try_on(self, made: Made, command: str, *, key: Path | None = None) -> Ran:
+    async def try_on(
+        self, made: Made, command: str, *, key: Path | None = None, text: str | None = None
+    ) -> Ran:
         """A command on the machine, over SSH, tried once."""
         machine = await self.provider.get(made.ref)
         if machine.ssh is None:
             broken("a running machine without an SSH endpoint")
         argv = self._ssh(machine.ssh, made.attempt.name, key or self.key().private_path, command)
-        return await run_command(argv, deadline_s=LOGIN_S)
+        return await run_command(argv, deadline_s=LOGIN_S, text=text)
 
     def _ssh(self, endpoint: Endpoint, alias: str, key: Path, command: str) -> list[str]:
         entry = HostEntry(name="bench", alias=alias, endpoint=endpoint, identity=key)
