@@ -10,13 +10,10 @@ from typing import Any
 import pytest
 from allpairspy import AllPairs
 
-from gpubroker.fleet.context import Probed
 from gpubroker.fleet.errors import NothingToBeHad
 from gpubroker.fleet.observing import observe
 from gpubroker.fleet.requests import LaunchRequest
 from gpubroker.model.errors import BrokerError
-from gpubroker.model.instance import Endpoint
-from gpubroker.model.offer import Offer
 from gpubroker.model.terms import Carrier, State
 from gpubroker.testing.fake_cloud import SWITCHES, Crashed
 

@@ -129,9 +129,7 @@ class Book:
     ) -> Segment:
         """Take in one refresh; what `Segment.refreshed` says, under the writers' lock."""
         with self._writing:
-            segment = self.segment(provider).refreshed(
-                pages, asked=asked, at=at, whole=whole
-            )
+            segment = self.segment(provider).refreshed(pages, asked=asked, at=at, whole=whole)
             self._segments = {**self._segments, provider: segment}
         return segment
 

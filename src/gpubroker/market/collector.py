@@ -57,9 +57,7 @@ async def refresh(
     reports = {}
     for name in providers:
         error = _failure(tasks[name], timeout_s)
-        segment = book.apply(
-            name, asking[name].pages, asked=query, at=now, whole=not error
-        )
+        segment = book.apply(name, asking[name].pages, asked=query, at=now, whole=not error)
         reports[name] = report(segment, query, live=not error, error=error)
     return reports
 

@@ -546,7 +546,7 @@ class Verda(RestCloud):
         path, body = _path(_BELOW[what], ref), None
         with suppress(NotFound):
             if what is Resource.DISK:
-                volume = await self.ask_for(Volume, "get", "GET", path)
+                volume = await self.ask_for(Volume, "discard", "GET", path)
                 if volume.instance_id:
                     raise self.http.error(WrongState, "discard", f"{ref.id} is on a machine")
                 body = {"is_permanent": True}

@@ -302,8 +302,7 @@ class Cloud(Books):
         return [
             m
             for m in self.machines.values()
-            if m.is_spot
-            and (m.holds_slot or (m.state == State.PREEMPTED and m.order.comes_back))
+            if m.is_spot and (m.holds_slot or (m.state == State.PREEMPTED and m.order.comes_back))
         ]
 
     def _next_step(self, spots: list[Machine]) -> float:

@@ -116,9 +116,7 @@ def shipped_facts(provider: str) -> CloudFacts:
 
 def shipped_slots(facts: CloudFacts) -> tuple[Slot, ...]:
     """The stock of a cloud's facts: USD become nano-dollars."""
-    return tuple(
-        slot for row in facts.slots for slot in _slots(row, price_swing=facts.price_swing)
-    )
+    return tuple(slot for row in facts.slots for slot in _slots(row, price_swing=facts.price_swing))
 
 
 def _slots(row: SlotRow, *, price_swing: float) -> tuple[Slot, ...]:
