@@ -160,7 +160,8 @@ def _refuse(
             )
         if asked > left:
             burning = sum(one.burn for one in parts if one.launch_id in asking)
-            rate = burning or sum(hourly_at_most(ledger, one) or 0 for one in wanted)
+            highest = sum(hourly_at_most(ledger, one) or 0 for one in wanted)
+            rate = burning or highest
             step_s = max(increment_s(ledger, one) for one in wanted)
             shorter = _longest(rate, left, step_s)
             way = f"Raise it: gpubroker budget set {budget.name} AMOUNT"

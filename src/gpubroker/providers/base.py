@@ -151,7 +151,7 @@ class BillsTogether(Protocol):
     """Where one query tells the charges of many machines: for records that are scarce or cost."""
 
     async def bills(self, asked: Sequence[tuple[Ref, datetime, datetime | None]]) -> Sequence[Bill]:
-        """As `billing` of each (ref, since, until), in that order, with as few queries as can be."""
+        """As `billing` of each (ref, since, until), in that order, with few queries."""
         ...
 
 
