@@ -80,9 +80,10 @@ class Person:
         )
 
     def launch(self, *words: str) -> Any:
-        """A small machine for an hour."""
+        """A small machine for an hour, at the cloud that the tests' faults are set for."""
         return self.json(
-            "launch", "--gpu", "RTX 4090", "--on-demand", "--max-price", "1", "--ttl", "1h", *words
+            *("launch", "--provider", "vast_ai", "--gpu", "RTX 4090", "--on-demand"),
+            *("--max-price", "1", "--ttl", "1h", *words),
         )
 
     def control(self, path: str, body: Any = None, method: str | None = None) -> Any:

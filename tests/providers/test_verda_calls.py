@@ -342,7 +342,7 @@ async def test_create_is_one_request_that_carries_the_attempt(
         "is_spot": False,
         "contract": "PAY_AS_YOU_GO",
         "pricing": "FIXED_PRICE",
-        "os_volume": {"name": NAME, "size": 100},
+        "os_volume": {"name": NAME, "size": 50},
         "tags": [
             {"key": "gpubroker-owner", "value": "abcdef"},
             {"key": "gpubroker-attempt", "value": "abcdefghijklmnop"},
@@ -361,6 +361,14 @@ def test_a_spot_machine_takes_its_disk_with_it(spec: Any, offer: Any, attempt: A
         "on_spot_discontinue": "delete_permanently",
     }
     assert body["image"] == "ubuntu-22.04"
+
+
+def test_a_disk_has_as_much_as_the_vendors_images_need(spec: Any, offer: Any, attempt: Any) -> None:
+    sizes = {
+        asked: launch(replace(spec, disk_gb=asked), offer, attempt, HAVE)["os_volume"]["size"]
+        for asked in (None, 20, 50, 51)
+    }
+    assert sizes == {None: 50, 20: 50, 50: 50, 51: 51}
 
 
 @pytest.mark.parametrize(
@@ -388,7 +396,7 @@ async def test_an_answer_without_an_id_may_have_made_a_machine(
 @pytest.mark.parametrize(
     ("changes", "field"),
     [
-        ({"disk_gb": 49}, "disk_gb"),
+        ({"disk_gb": 0}, "disk_gb"),
         ({"volumes": ((Ref("verda", "default", "", DISK), "/data"),)}, "volumes"),
         ({"bid": 1}, "bid"),
         ({"ports": ((0, "tcp"),)}, "ports"),

@@ -216,6 +216,10 @@ async def _without_record(
 ) -> Bill:
     if not isinstance(provider, HasBalance):
         return _by_a_person(attempt, bill, bill.evidence)
+    charged_at = (attempt.closed_at or ctx.at()) + provider.capabilities.billing_lag_s
+    if ctx.at() < charged_at:
+        why = f"the balance is charged by {when(charged_at):%Y-%m-%d %H:%M} UTC"
+        return structs.replace(bill, status="pending", amount=None, evidence=why)
     after = await _read_balance(ctx, provider, provider)
     started = attempt.sent_at or attempt.created_at
     earlier = ctx.store.balances(provider.name, provider.account, until=started)

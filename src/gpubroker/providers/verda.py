@@ -1,11 +1,12 @@
 """Verda (formerly DataCrunch): virtual machines with NVIDIA GPUs in Finland and Iceland.
 
 A machine that is off costs as much as one that runs: only a terminate ends the billing, so the
-timer on it only warns, and there is no stop. The end names the system's volume, which would go on
-costing by itself otherwise. The vendor keeps startup scripts in the clear and nobody can change
-them: with variables or a registry login, all that is to run goes over SSH after the boot. Volumes
-are not mounted by the cloud, so none can be asked for. Without a key there are prices, but not
-what is free. The cloud tells neither whose a key is nor what a machine cost, only the balance.
+timer on it only warns, and there is no stop. The end names the system's volume, of 50 GB at least,
+which would go on costing by itself otherwise. The vendor keeps startup scripts in the clear and
+nobody can change them: with variables or a registry login, all that is to run goes over SSH after
+the boot. Volumes are not mounted by the cloud, so none can be asked for. Without a key there are
+prices, but not what is free. The cloud tells neither whose a key is nor what a machine cost, only
+the balance.
 """
 
 # ruff: noqa: ARG002, ARG004 - the interface hands every cloud what any of them needs
@@ -76,7 +77,8 @@ USER = "root"
 SSH_PORT = 22
 LONGEST_SCRIPT = 16_384
 """Bytes. The vendor names no bound: as little as the most modest cloud takes."""
-SMALLEST_DISK_GB, DEFAULT_DISK_GB = 50, 100
+SMALLEST_DISK_GB = 50
+"""Of the system: the vendor's images need it. What is asked for with less gets this much."""
 
 _CALLS = (
     "whoami offers find get list ensure create terminate release billing balance resources discard"
@@ -105,6 +107,8 @@ CAPABILITIES = Capabilities(
     gone="404",
     async_create=True,
     billing="balance",
+    # Charged in steps of ten minutes; how soon after is not told.
+    billing_lag_s=3600,
     public_prices=True,
     limits=(
         # None is documented. The vendor's client asks again after 0.5 s; a search is six requests.
@@ -180,7 +184,7 @@ def check(spec: LaunchSpec, offer: Offer) -> None:
     """Raises Invalid with the name of the field that the cloud does not take."""
     _bounds.takes_no(spec, "bid", "volumes")
     _bounds.ports(spec.ports, most=len(spec.ports))
-    _bounds.disk(spec, offer, usual=DEFAULT_DISK_GB, smallest=SMALLEST_DISK_GB)
+    _bounds.disk(spec, offer, usual=SMALLEST_DISK_GB)
     image = spec.vm_image or offer.launch.get("image")
     _bounds.require(bool(image), "vm_image", "one, as none with Docker is known for this type")
 
@@ -191,10 +195,8 @@ def launch(
     """The body of a create."""
     check(spec, offer)
     spot, script = offer.market is Market.SPOT, have[Resource.STARTUP_SCRIPT].id
-    disk = {
-        "name": attempt.name,
-        "size": _bounds.disk(spec, offer, usual=DEFAULT_DISK_GB, smallest=SMALLEST_DISK_GB),
-    }
+    disk_gb = _bounds.disk(spec, offer, usual=SMALLEST_DISK_GB)
+    disk = {"name": attempt.name, "size": max(SMALLEST_DISK_GB, disk_gb)}
     body = {
         "instance_type": offer.key.partition(":")[0],
         "image": spec.vm_image or offer.launch["image"],

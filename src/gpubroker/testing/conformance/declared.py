@@ -78,7 +78,10 @@ def _agreements(can: Capabilities) -> tuple[tuple[bool, str], ...]:
             "registered keys that are not among the needs",
         ),
         (can.image != "docker_on_vm" or Kind.VM in can.kinds, "docker_on_vm without a VM"),
-        (final or can.billing_lag_s == 0, f"billing_lag_s of a record that is {can.billing}"),
+        (
+            final or can.billing == "balance" or can.billing_lag_s == 0,
+            f"billing_lag_s of a record that is {can.billing}",
+        ),
     )
 
 
