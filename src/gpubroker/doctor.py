@@ -16,7 +16,7 @@ from gpubroker.model.errors import AuthFailed, BrokerError
 from gpubroker.model.money import usd
 from gpubroker.model.reports import Check
 from gpubroker.providers.accounts import DEFAULT
-from gpubroker.providers.base import HasBalance
+from gpubroker.providers.base import HasBalance, HasQuotas
 from gpubroker.providers.fingerprint import is_fingerprint
 
 if TYPE_CHECKING:
@@ -157,12 +157,9 @@ async def _account(
         return
     uids.append((found.provider, uid))
     yield _owner(store, found, uid)
-    for check in (_scopes(provider), _balance(provider, known)):
+    for check in (_scopes(provider), _balance(provider, known), _quota(provider, known)):
         if (told := await check) is not None:
             yield told
-    if known.new_account:
-        detail = f"not told by the account; a new one usually: {known.new_account}"
-        yield Check(provider=known.name, what="quota", ok=None, detail=f"{detail} ({known.source})")
 
 
 def _key(accounts: Accounts, found: Found) -> Check:
@@ -222,6 +219,28 @@ async def _scopes(provider: Provider) -> Check | None:
     named = ", ".join(scope for scope in scopes if scope)
     detail = named or "the whole account in one list"
     return Check(provider=provider.name, what="scopes", ok=True, detail=detail)
+
+
+async def _quota(provider: Provider, known: Cloud) -> Check | None:
+    """What the account may have, as it says itself; else what a new account usually may."""
+    if not isinstance(provider, HasQuotas):
+        if not known.new_account:
+            return None
+        usual = f"not told by the account; a new one usually: {known.new_account}"
+        return Check(provider=known.name, what="quota", ok=None, detail=f"{usual} ({known.source})")
+    try:
+        quotas = await provider.quotas()
+    except BrokerError as error:
+        return Check(provider=known.name, what="quota", ok=None, detail=str(error))
+    used = (f"{one.used:g} of {one.limit:g} {one.unit} of {one.bucket}" for one in quotas)
+    left = all(one.used < one.limit for one in quotas)
+    return Check(
+        provider=known.name,
+        what="quota",
+        ok=left,
+        detail=", ".join(used) or "none",
+        fix="" if left else f"ask {known.display_name} for more, or end what is not needed",
+    )
 
 
 async def _balance(provider: Provider, known: Cloud) -> Check | None:

@@ -414,6 +414,10 @@ def test_the_doctor_tells_key_account_balance_and_clock(person: Person) -> None:
     of_vast = {one["what"]: one["ok"] for one in checks if one["provider"] == "vast_ai"}
     told = ("key", "account", "scopes", "balance", "clock")
     assert of_vast == dict.fromkeys(told, True)
+    [quota] = [
+        one for one in checks if one["provider"] == "digitalocean" and one["what"] == "quota"
+    ]
+    assert (quota["ok"], quota["detail"]) == (True, "0 of 25 machines of droplet_limit")
     fault = {"provider": "vast_ai", "operation": "*", "kind": "bad_credentials"}
     person.control("/_sandbox/faults", fault)
     checks = person.json("doctor", code=1)["checks"]
