@@ -12,6 +12,7 @@ import pytest
 from gpubroker.fleet.keeping import Keeper, Round
 from gpubroker.fleet.observing import observe
 from gpubroker.fleet.requests import LaunchRequest
+from gpubroker.model.terms import Expiry
 from gpubroker.store.errors import StoreError
 
 House = Any
@@ -194,3 +195,32 @@ async def test_one_round_counts_as_a_keeper_until_the_next_is_overdue(house: Hou
     assert store.expiries.keepers(clock.now().timestamp()) == ("workstation",)
     clock.advance(90)
     assert store.expiries.keepers(clock.now().timestamp()) == ()
+
+
+async def test_a_machine_that_does_not_end_delays_no_others_end(
+    make_house: Callable[..., House], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = make_house(expiry=Expiry.CONTROLLER_ONLY)
+    fleet = house.open()
+    await house.launch(fleet, name="stuck")
+    await house.launch(fleet, LaunchRequest(disk_gb=20, ttl=timedelta(minutes=10)), name="short")
+    stuck, short = house.cloud.machines
+    end = house.cloud.end
+
+    def ends_the_short_one_first(machine: Any) -> None:
+        if machine is short or short.ended_at is not None:
+            end(machine)
+
+    monkeypatch.setattr(house.cloud, "end", ends_the_short_one_first)
+    house.store.want(house.fleet_row("stuck").id, "gone", house.cloud.clock.now().timestamp(), "")
+    rounds: list[Round] = []
+
+    def stop_when_both_have_ended(done: Round) -> None:
+        rounds.append(done)
+        if not house.store.launches() or len(rounds) > 2000:
+            keeper.stop()
+
+    keeper = Keeper(fleet.context, fleet, on_round=stop_when_both_have_ended)
+    await keeper.run()
+    assert house.cloud.billed() == []
+    assert short.ended_at - short.created_at < timedelta(minutes=11)

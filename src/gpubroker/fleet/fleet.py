@@ -161,23 +161,33 @@ class Fleet:
         """
         due = self.context.store.due(self.context.at())
         results = await asyncio.gather(
-            *(self._settle(launch.id) for launch in due), return_exceptions=True
+            *(self.settle_one(launch) for launch in due), return_exceptions=True
         )
-        problems = []
-        for launch, result in zip(due, results, strict=True):
-            if isinstance(result, BrokerError) and not isinstance(result, LeaseHeld):
-                problems.append(f"{launch.name}: {result}")
-            elif isinstance(result, BaseException) and not isinstance(result, BrokerError):
+        for result in results:
+            if isinstance(result, BaseException):
                 raise result
-        problems += await billing.settle_bills(self.context)
-        problems += await expiring.hold(self.context)
-        problems += await idling.look(self.context)
-        return tuple(problems)
+        told = [result for result in results if isinstance(result, str) and result]
+        return (*told, *await self.look_after())
 
-    async def _settle(self, launch_id: str) -> None:
-        async with held(self.context, launch_id, patience_s=0.0) as work:
-            await self._step(work)
-        await self._drive(launch_id, _settled, deadline_s=SETTLE_DEADLINE_S)
+    async def settle_one(self, launch: LaunchRow) -> str:
+        """All that is due for one launch. Answer: what could not be done, in words, or ""."""
+        try:
+            async with held(self.context, launch.id, patience_s=0.0) as work:
+                await self._step(work)
+            await self._drive(launch.id, _settled, deadline_s=SETTLE_DEADLINE_S)
+        except LeaseHeld:
+            return ""
+        except BrokerError as error:
+            return f"{launch.name}: {error}"
+        return ""
+
+    async def look_after(self) -> tuple[str, ...]:
+        """Bills that are due, ends that are not confirmed, machines that may be idle."""
+        return (
+            *await billing.settle_bills(self.context),
+            *await expiring.hold(self.context),
+            *await idling.look(self.context),
+        )
 
     async def show(self, name: str) -> Machine:
         """Ask the provider, record what it says, and answer."""

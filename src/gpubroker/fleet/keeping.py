@@ -23,6 +23,8 @@ from gpubroker.store.errors import StoreError
 BUSY_S = 2.0
 """Between rounds while something is due."""
 STORE_GONE_S = 5.0
+ENDS_S = 5.0
+"""Real seconds that a keeper which was told to stop gives to what it has begun."""
 BEAT_S = 60.0
 """Between two signs of life; one that runs once each minute gives one each time."""
 
@@ -53,6 +55,8 @@ class Keeper:
         self._on_round = on_round
         self._host = host or platform.node()
         self._stopping = asyncio.Event()
+        self._at_work: dict[str, asyncio.Task[str]] = {}
+        """By launch: one that takes long delays no other."""
 
     def stop(self) -> None:
         """The round in progress ends its steps; none begins after it."""
@@ -64,6 +68,7 @@ class Keeper:
         try:
             await self._run(cadence_s, rounds)
         finally:
+            await self._end_work()
             beating.cancel()
             await asyncio.gather(beating, return_exceptions=True)
             if rounds is None:
@@ -74,7 +79,7 @@ class Keeper:
         while not self._stopping.is_set() and rounds != 0:
             rounds = None if rounds is None else rounds - 1
             try:
-                done = await self.round(cadence_s=cadence_s)
+                done = await (self._round(cadence_s) if rounds is None else self.round())
             except StoreError as error:
                 done = Round(due=0, problems=(str(error),))
                 self._on_round(done)
@@ -92,6 +97,31 @@ class Keeper:
             if rounds is not None:
                 return
             await self._ctx.clock.sleep(BEAT_S)
+
+    async def _round(self, cadence_s: float) -> Round:
+        """A round beside the work that earlier ones began."""
+        tended = await tend(self._ctx)
+        due = self._ctx.store.due(self._ctx.at())
+        for launch in due:
+            if launch.id not in self._at_work:
+                self._at_work[launch.id] = asyncio.create_task(self._fleet.settle_one(launch))
+        seen = await observe(self._ctx, cadence_s=cadence_s)
+        problems = await self._fleet.look_after()
+        done = [launch_id for launch_id, task in self._at_work.items() if task.done()]
+        told = [self._at_work.pop(launch_id).result() for launch_id in done]
+        unsent = await deliver(self._ctx)
+        stuck = tuple(words for words in told if words)
+        return Round(due=len(due), problems=(*tended, *seen, *stuck, *problems, *unsent))
+
+    async def _end_work(self) -> None:
+        """What is on its way has a moment to end; the next process goes on with the rest."""
+        if not self._at_work:
+            return
+        _, late = await asyncio.wait(self._at_work.values(), timeout=ENDS_S)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*self._at_work.values(), return_exceptions=True)
+        self._at_work.clear()
 
     async def round(self, *, cadence_s: float = CADENCE_S) -> Round:
         """Everything once."""
