@@ -204,7 +204,7 @@ async def test_a_machine_that_does_not_end_delays_no_others_end(
     fleet = house.open()
     await house.launch(fleet, name="stuck")
     await house.launch(fleet, LaunchRequest(disk_gb=20, ttl=timedelta(minutes=10)), name="short")
-    stuck, short = house.cloud.machines
+    _, short = house.cloud.machines
     end = house.cloud.end
 
     def ends_the_short_one_first(machine: Any) -> None:
