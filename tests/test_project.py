@@ -90,12 +90,3 @@ def test_the_ci_script_ends_with_the_tests_and_their_code() -> None:
     lines = (ROOT / ".ci" / "run").read_text().strip().splitlines()
     assert lines[-1] == 'exit "$status"'
     assert lines[-2].startswith("bash scripts/test")
-
-
-@pytest.mark.parametrize("flag", ["--long"])
-def test_a_reserved_flag_runs_nothing(flag: str) -> None:
-    ran = subprocess.run(
-        ["bash", str(ROOT / "scripts" / "test"), flag], capture_output=True, text=True, check=False
-    )
-    assert ran.returncode == 2
-    assert "Nothing ran" in ran.stderr
