@@ -362,7 +362,7 @@ def missing(name: str, alias: str, found: Found | None = None) -> CredentialsMis
     elif alias != DEFAULT:
         way = f"gpubroker login {name}:{alias} stores one"
     else:
-        way = f"set {' or '.join(known.key_variables)}"
+        way = f"set {known.key_in_words}"
     which = "" if alias == DEFAULT else f", account {alias},"
     page = f" (a key is made at {known.key_page})" if known.key_page else ""
     return CredentialsMissing(

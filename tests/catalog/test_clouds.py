@@ -125,3 +125,8 @@ def test_what_is_no_id_is_a_value_error(text: str) -> None:
 @given(st.sampled_from(WIRE_NAMES), st.from_regex(r"[0-9][A-Za-z0-9:._%-]{0,30}", fullmatch=True))
 def test_every_id_reads_back(name: str, key: str) -> None:
     assert parse_offer_id(offer_id(name, key)) == (name, key)
+
+
+def test_a_cloud_with_two_secrets_asks_for_both() -> None:
+    assert cloud("verda").key_in_words == "VERDA_CLIENT_ID and VERDA_CLIENT_SECRET"
+    assert cloud("runpod").key_in_words == "RUNPOD_API_KEY"

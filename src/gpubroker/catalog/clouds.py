@@ -66,6 +66,13 @@ class Cloud(Struct, frozen=True, kw_only=True):
         return self.prefix or self.name
 
     @property
+    def key_in_words(self) -> str:
+        """What must be set: the one secret by any of its spellings, several by their best."""
+        if len(self.credentials) == 1:
+            return " or ".join(self.credentials[0])
+        return " and ".join(spellings[0] for spellings in self.credentials)
+
+    @property
     def key_variables(self) -> tuple[str, ...]:
         """Every environment variable of the credentials, in order."""
         return tuple(variable for spellings in self.credentials for variable in spellings)

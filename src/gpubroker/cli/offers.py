@@ -228,7 +228,7 @@ def _summary(session: Session, result: SearchResult) -> Iterator[str]:
     following = f"Next: gpubroker launch {sandbox}--offer {offer_id(best.provider, best.key)}"
     if best.source is Source.CATALOG:
         # A price is no offer: what can be rented is told by the cloud itself.
-        following = f"Next: set {' or '.join(cloud(best.provider).key_variables)}"
+        following = f"Next: set {cloud(best.provider).key_in_words}"
     if result.median and hourly < result.median and result.total > 1:
         share = round(100 * (1 - hourly / result.median))
         yield f"  The first is {share} % under the median of these {result.total}.   {following}"
