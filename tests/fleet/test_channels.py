@@ -204,3 +204,10 @@ async def test_a_server_on_this_computer_may_be_spoken_to_in_the_clear() -> None
     with smtp(None) as (server, heard):
         await mail(server, None, login=False).send(NOTICE)
     assert "train-1 ends" in heard.lines
+
+
+async def test_the_address_of_a_webhook_stands_in_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"), http() as (url, heard):
+        await hook(url).send(NOTICE)
+    assert heard.requests
+    assert "in-the-path" not in caplog.text

@@ -92,3 +92,16 @@ def test_any_body_can_be_shown_and_is_short(body: bytes) -> None:
 
 def test_a_redactor_shows_no_secret_of_its_own() -> None:
     assert "sesame" not in repr(REDACTOR.hiding(["another-sesame"]))
+
+
+def test_a_secret_is_hidden_before_the_text_is_cut() -> None:
+    script = "mysql -phunter22\n" + "echo on and on\n" * 400
+    redactor = Redactor().hiding([script])
+    assert "hunter22" not in redactor.body(b"bad script: " + script.encode())
+
+
+def test_a_secret_is_known_by_the_end_of_its_name() -> None:
+    shown = Redactor().text("DB_PASSWORD=hunter22 access_token=abc.def MONKEY=see")
+    assert "hunter22" not in shown
+    assert "abc.def" not in shown
+    assert "MONKEY=see" in shown

@@ -231,7 +231,8 @@ async def _without_record(
     story = f"the balance {'fell' if fell >= 0 else 'rose'} by ${usd(abs(fell)):.3f} {span}"
     if fell < 0:
         return _by_a_person(attempt, bill, f"{story}: money was added meanwhile")
-    others = _ran_meanwhile(ctx, attempt, before.at)
+    # What ended just before that reading may have been charged after it.
+    others = _ran_meanwhile(ctx, attempt, before.at - provider.capabilities.billing_lag_s)
     if others:
         return _by_a_person(attempt, bill, f"{story}; it paid meanwhile for {', '.join(others)}")
     alone = "nothing else of this gpubroker ran there; other use of the account is not known"

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
-from gpubroker.providers.http import is_loopback
+from gpubroker.providers.http import is_loopback, keep_addresses_out_of_logs
 
 if TYPE_CHECKING:
     import ssl
@@ -122,6 +122,7 @@ class Webhook:
             TIMESTAMP_HEADER: timestamp,
             SIGNATURE_HEADER: signature(self._secret, timestamp, message.body),
         }
+        keep_addresses_out_of_logs()
         try:
             async with (
                 asyncio.timeout(self._deadline_s),
@@ -189,7 +190,7 @@ class Mail:
         except smtplib.SMTPResponseException as error:
             # The server's words may repeat what it was told: its number is enough.
             raise Undelivered(f"the mail server answered with {error.smtp_code}") from None
-        except (smtplib.SMTPException, OSError) as error:
+        except (smtplib.SMTPException, OSError, ValueError) as error:
             raise Undelivered(f"the mail was not taken ({type(error).__name__})") from None
 
 

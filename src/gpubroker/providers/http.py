@@ -188,6 +188,7 @@ class Transport:
         if self._client is None:
             import httpx2
 
+            keep_addresses_out_of_logs()
             self._client = httpx2.AsyncClient(
                 transport=self._wire,
                 verify=_trusted(
@@ -376,3 +377,14 @@ class _Request:
             )
 
         self._transport.observe(exchange)
+
+
+def keep_addresses_out_of_logs() -> None:
+    """The HTTP client logs whole addresses: queries and a webhook's path may be secrets."""
+    import logging
+
+    logging.getLogger("httpx2").addFilter(_never)
+
+
+def _never(_record: object) -> bool:
+    return False

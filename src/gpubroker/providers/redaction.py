@@ -36,7 +36,7 @@ _SECRET_LOOKING = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _NAMED_SECRET = re.compile(
-    r"(?i)\b((?:api[_-]?)?key|token|secret|passw(?:or)?d|credential)(\"?\s*[=:]\s*\"?)[^\s\"'&,;}]+"
+    r"(?i)(?<![a-z0-9])((?:api[_-]?)?key|token|secret|passw(?:or)?d|credential)(\"?\s*[=:]\s*\"?)[^\s\"'&,;}]+"
 )
 
 
@@ -91,7 +91,11 @@ class Redactor:
         try:
             decoded = json.loads(content)
         except (ValueError, RecursionError):
-            return self.text(content[: 2 * LONGEST_TEXT].decode("utf-8", "replace"))
+            text = content.decode("utf-8", "replace")
+            for secret in self._secrets:
+                text = text.replace(secret, HIDDEN)
+            # Cut after that: the beginning of a secret is one, too.
+            return self.text(text[: 2 * LONGEST_TEXT])
         shown = json.dumps(self.value(decoded), ensure_ascii=False)
         return shown if len(shown) <= LONGEST_TEXT else shown[:LONGEST_TEXT] + "…"
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 LONGEST_RETRY_AFTER_S = 24 * 3600.0
 _SENTENCES = ("msg", "message", "detail")
-LONGEST_SENTENCE = 300
+LONGEST_SENTENCE, LONGEST_CODE = 300, 100
 _TEXT_FIELDS = ("error", "msg", "message", "detail", "error_description", "errors")
 _CODE = re.compile(r"[a-z]+(_[a-z]+)*")
 OK, REDIRECT, CLIENT, SERVER = 200, 300, 400, 500
@@ -83,7 +83,7 @@ def answer_text(body: bytes) -> tuple[str, str]:
     if not code and "message" in decoded:
         code = _word(decoded.get("id"))
     parts = [_flat(decoded[name]) for name in _TEXT_FIELDS if decoded.get(name)]
-    return (code[:100] if isinstance(code, str) else ""), " ".join(parts)[:4000].lower()
+    return (code if isinstance(code, str) else ""), " ".join(parts)[:4000].lower()
 
 
 def _word(told: Any) -> str:
@@ -111,7 +111,7 @@ def _sentence(body: bytes) -> str:
     told = [*(decoded.get(name) for name in _SENTENCES), _graphql(decoded, "message")]
     if isinstance(error := decoded.get("error"), dict):
         told += [error.get(name) for name in _SENTENCES]
-    return next((text[:LONGEST_SENTENCE] for text in told if text and isinstance(text, str)), "")
+    return next((text for text in told if text and isinstance(text, str)), "")
 
 
 def _flat(value: Any) -> str:
@@ -131,13 +131,14 @@ def classify(
     rule = next((r for r in rules if _fits(r, answer.status, code, text, operation)), None)
     kind = rule.error if rule else _by_status(answer.status, operation)
     raw = redactor.body(answer.body)
-    word = (rule.code if rule else _CODES.get(answer.status, "")) or code
+    # Cut only once it is redacted: the beginning of a secret is one, too.
+    word = redactor.text((rule.code if rule else _CODES.get(answer.status, "")) or code)
+    said = redactor.text(_sentence(answer.body))[:LONGEST_SENTENCE]
     error = kind(
-        f"{provider} answered {answer.status} to {operation}: "
-        f"{redactor.text(_sentence(answer.body)) or raw or 'nothing'}",
+        f"{provider} answered {answer.status} to {operation}: {said or raw or 'nothing'}",
         provider=provider,
         operation=operation,
-        code=redactor.text(word),
+        code=word[:LONGEST_CODE],
         raw=raw,
         http_status=answer.status,
     )
