@@ -9,11 +9,14 @@ from typing import Any
 
 import pytest
 
+from gpubroker.fleet import ending
+from gpubroker.fleet.context import Work
 from gpubroker.fleet.keeping import Keeper, Round
+from gpubroker.fleet.leases import held
 from gpubroker.fleet.observing import observe
 from gpubroker.fleet.requests import LaunchRequest
 from gpubroker.model.terms import Expiry
-from gpubroker.store.errors import StoreError
+from gpubroker.store.errors import LeaseLost, StoreError
 
 House = Any
 
@@ -224,3 +227,40 @@ async def test_a_machine_that_does_not_end_delays_no_others_end(
     await keeper.run()
     assert house.cloud.billed() == []
     assert short.ended_at - short.created_at < timedelta(minutes=11)
+
+
+async def test_a_machine_that_went_ends_no_launch_that_has_another(
+    make_house: Callable[..., House], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = make_house(expiry=Expiry.CONTROLLER_ONLY)
+    fleet = house.open()
+    await house.launch(fleet)
+    [attempt] = house.store.attempts(house.fleet_row("train-1").id)
+    async with held(fleet.context, attempt.launch_id) as work:
+        columns = {"id": "z" * 16, "seq": 2, "provider": "fake", "account": "default"}
+        columns |= {"offer": attempt.offer, "price": 1, "price_stopped": 0, "status": "made"}
+        columns |= {"created_at": 1.0, "phase_since": 1.0, "ref_id": "m-9", "wanted": "gone"}
+        with work.writing() as write:
+            write.add_attempt(**columns)
+        ending.close_lost(fleet.context, work, work.fresh(attempt))
+    assert house.fleet_row("train-1").ended_at is None
+    assert [row.name for row in house.store.due(house.cloud.clock.now().timestamp())] == ["train-1"]
+
+
+async def test_a_create_is_not_sent_when_another_process_had_its_turn_meanwhile(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet = house.open()
+    renew = Work.renew
+
+    def after_a_long_pause(work: Work) -> None:
+        other = house.another_store()
+        house.store.release(work.lease)
+        other.release(other.acquire(work.launch.id))
+        other.close()
+        renew(work)
+
+    monkeypatch.setattr(Work, "renew", after_a_long_pause)
+    with pytest.raises(LeaseLost, match="taken over"):
+        await house.launch(fleet)
+    assert house.cloud.count("create") == 0

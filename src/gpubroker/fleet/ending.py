@@ -85,7 +85,7 @@ async def lost(ctx: Context, work: Work, attempt: AttemptRow) -> bool:
 
 
 def close_lost(ctx: Context, work: Work, attempt: AttemptRow) -> None:
-    """It went without being asked to; the launch is over once what was made for it is released."""
+    """It went without being asked to; the launch is over once nothing else of it is left."""
     expires_at = work.launch.expires_at
     in_time = expires_at is not None and ctx.at() > expires_at - SLACK_S
     if in_time:
@@ -94,7 +94,8 @@ def close_lost(ctx: Context, work: Work, attempt: AttemptRow) -> None:
     close(ctx, work, attempt, "expired" if in_time else "lost")
     if vanished(work) is not None:
         return  # the next step follows the launch's policy
-    if not ctx.store.owed_releases(work.launch.id):
+    others = any(one.open for one in work.attempts)
+    if not others and not ctx.store.owed_releases(work.launch.id):
         finish(ctx, work)
 
 

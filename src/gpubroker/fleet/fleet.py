@@ -40,7 +40,7 @@ from gpubroker.model.machine import Machine
 from gpubroker.model.terms import State
 from gpubroker.providers.base import Provider, Stoppable
 from gpubroker.providers.calling import urgent
-from gpubroker.store.errors import LeaseHeld, NoSecretKey
+from gpubroker.store.errors import LeaseHeld, NoSecretKey, StoreError
 from gpubroker.store.rows import AttemptRow, LaunchRow
 
 Goal = Callable[[Work], bool]
@@ -119,15 +119,20 @@ class Fleet:
         closed = [a for a in work.attempts if a.id in owed]
         # What ends a machine never queues behind what looks for one.
         with urgent():
-            pauses = [await self._attempted(_UNWANTED[a.status], work, a) for a in unwanted]
-            pauses += [await self._attempted(ending.release, work, a) for a in closed]
+            refused: list[BrokerError] = []
+            pauses = [
+                await self._attempted(_UNWANTED[a.status], work, a, refused) for a in unwanted
+            ]
+            pauses += [await self._attempted(ending.release, work, a, refused) for a in closed]
         wanted = [a for a in work.attempts if a.open and a.wanted == "running"]
         if not gone_wanted and wanted:
-            pauses.append(await self._attempted(_concern(wanted[-1]), work, wanted[-1]))
+            pauses.append(await self._attempted(_concern(wanted[-1]), work, wanted[-1], refused))
         elif not gone_wanted and (pause := await succeed(self.context, work)) is not None:
             pauses.append(pause)
         elif not pauses and not any(attempt.open for attempt in work.attempts):
             ending.finish(self.context, work)
+        if refused:
+            raise refused[0]
         return min(pauses, default=0.0)
 
     async def _attempted(
@@ -135,13 +140,20 @@ class Fleet:
         reconcile: Concern,
         work: Work,
         attempt: AttemptRow,
+        refused: list[BrokerError],
     ) -> float:
+        """One concern's step. What one cloud refuses keeps no other attempt from its end."""
         try:
             return await reconcile(self.context, work, attempt)
         except (Trouble, OutcomeUnknown) as trouble:
             # A provider in trouble delays what is wanted of it and changes nothing else.
             work.tell("waiting", what=f"{attempt.provider}: {trouble}", seconds=None)
             return max(ending.LOOK_S, getattr(trouble, "retry_after_s", None) or 0.0)
+        except BrokerError as error:
+            if isinstance(error, StoreError) and not isinstance(error, NoSecretKey):
+                raise
+            refused.append(error)
+            return ending.LOOK_S
 
     def _expire(self, work: Work) -> None:
         launch = work.launch

@@ -38,7 +38,7 @@ from gpubroker.model.offer import Offer
 from gpubroker.model.terms import OWNER_WIDE, Carrier, Resource
 from gpubroker.providers.base import Provider
 from gpubroker.providers.calling import urgent
-from gpubroker.store.errors import NoSecretKey
+from gpubroker.store.errors import LeaseLost, NoSecretKey
 from gpubroker.store.rows import AttemptRow
 
 AGAIN_S = 2.0
@@ -124,7 +124,11 @@ async def _create(
     have: dict[Resource, Ref],
 ) -> float:
     capabilities = provider.capabilities
+    fence = work.lease.fence
     work.renew()
+    if work.lease.fence != fence:
+        # Paused since, and another process has worked on it meanwhile: what we know is old.
+        raise LeaseLost(f"{work.launch.name} was taken over by another gpubroker")
     settled_s = capabilities.create_deadline_s + capabilities.list_lag_s
     with work.writing() as write:
         write.attempt(

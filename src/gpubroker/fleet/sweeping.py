@@ -10,8 +10,9 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from gpubroker.fleet import accounts, ending, leftovers
-from gpubroker.fleet.context import Context, Work, ref_of
+from gpubroker.fleet.context import Context, ref_of
 from gpubroker.fleet.errors import StillThere
+from gpubroker.fleet.leases import held
 from gpubroker.fleet.requests import Stray, StrayResource, SweepReport
 from gpubroker.fleet.tending import warn_of_orphans
 from gpubroker.model.errors import BrokerError, NotFound, OutcomeUnknown, Trouble, WrongState
@@ -57,7 +58,7 @@ class Records:
         self.by_place = {
             (row.scope, row.ref_id): row for row in self.attempts.values() if row.status == "made"
         }
-        self.launches = {row.id: row for row in ctx.store.launches()}
+        self.launches = {row.id: row for row in ctx.store.launches(include_ended=True)}
 
 
 async def sweep(
@@ -178,7 +179,8 @@ def _sort(
         return
     # By its id first: a cloud may have lost or ignored the carrier, and an adopted machine has
     # somebody else's or none.
-    if known := records.by_place.get((instance.ref.scope, instance.ref.id)):
+    known = records.by_place.get((instance.ref.scope, instance.ref.id))
+    if known is not None and records.launches[known.launch_id].ended_at is None:
         findings.ours.append(records.launches[known.launch_id])
         return
     attempt = records.attempts.get(instance.attempt or "")
@@ -279,13 +281,15 @@ async def _close_ghost(ctx: Context, attempt: AttemptRow) -> None:
         raise Trouble("the second list is not complete: nothing was closed")
     if not await _is_ghost(ctx, provider, attempt, listings):
         return
-    try:
-        work = Work(ctx, ctx.store.acquire(attempt.launch_id))
-    except LeaseHeld:
+    if ctx.locks[attempt.launch_id].locked():
         return  # whoever works on it sees the same
-    if work.fresh(attempt).status == "made":
-        ending.close_lost(ctx, work, attempt)
-    ctx.store.release(work.lease)
+    try:
+        async with held(ctx, attempt.launch_id, patience_s=0.0) as work:
+            present = work.fresh(attempt)
+            if present.status == "made" and present.ref_id == attempt.ref_id:
+                ending.close_lost(ctx, work, attempt)
+    except LeaseHeld:
+        return
 
 
 def _stray(ctx: Context, instance: Instance, why: str, attempt: AttemptRow | None = None) -> Stray:
