@@ -157,12 +157,12 @@ def _ends_nothing(patch: Patch) -> None:
 def _drops_variables(patch: Patch) -> None:
     from gpubroker.providers import vast_ai
 
-    honest = vast_ai.contract
+    def without(honest: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda spec, *others, **named: honest(replace(spec, env={}), *others, **named)
 
-    def spoiled(spec: Any, offer: Any, attempt: Any) -> Any:
-        return honest(replace(spec, env={}), offer, attempt)
-
-    patch(vast_ai, "contract", spoiled)
+    # They travel by the vendor's own field, and by the text of the start.
+    patch(vast_ai, "contract", without(vast_ai.contract))
+    patch(vast_ai, "boot_of", without(vast_ai.boot_of))
 
 
 def _shuts_out(patch: Patch) -> None:
