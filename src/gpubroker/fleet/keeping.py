@@ -79,7 +79,7 @@ class Keeper:
         while not self._stopping.is_set() and rounds != 0:
             rounds = None if rounds is None else rounds - 1
             try:
-                done = await (self._round(cadence_s) if rounds is None else self.round())
+                done = await self.round(cadence_s=cadence_s, to_the_end=rounds is not None)
             except StoreError as error:
                 done = Round(due=0, problems=(str(error),))
                 self._on_round(done)
@@ -98,21 +98,6 @@ class Keeper:
                 return
             await self._ctx.clock.sleep(BEAT_S)
 
-    async def _round(self, cadence_s: float) -> Round:
-        """A round beside the work that earlier ones began."""
-        tended = await tend(self._ctx)
-        due = self._ctx.store.due(self._ctx.at())
-        for launch in due:
-            if launch.id not in self._at_work:
-                self._at_work[launch.id] = asyncio.create_task(self._fleet.settle_one(launch))
-        seen = await observe(self._ctx, cadence_s=cadence_s)
-        problems = await self._fleet.look_after()
-        done = [launch_id for launch_id, task in self._at_work.items() if task.done()]
-        told = [self._at_work.pop(launch_id).result() for launch_id in done]
-        unsent = await deliver(self._ctx)
-        stuck = tuple(words for words in told if words)
-        return Round(due=len(due), problems=(*tended, *seen, *stuck, *problems, *unsent))
-
     async def _end_work(self) -> None:
         """What is on its way has a moment to end; the next process goes on with the rest."""
         if not self._at_work:
@@ -123,14 +108,28 @@ class Keeper:
         await asyncio.gather(*self._at_work.values(), return_exceptions=True)
         self._at_work.clear()
 
-    async def round(self, *, cadence_s: float = CADENCE_S) -> Round:
-        """Everything once."""
+    async def round(self, *, cadence_s: float = CADENCE_S, to_the_end: bool = True) -> Round:
+        """Everything once. Not `to_the_end`: beside the work that this and earlier rounds began."""
         tended = await tend(self._ctx)
-        due = len(self._ctx.store.due(self._ctx.at()))
+        due = self._begin_what_is_due()
         seen = await observe(self._ctx, cadence_s=cadence_s)
-        problems = await self._fleet.settle()
+        self._begin_what_is_due()
+        if to_the_end and self._at_work:
+            await asyncio.wait(self._at_work.values())
+        problems = await self._fleet.look_after()
+        done = [launch_id for launch_id, task in self._at_work.items() if task.done()]
+        told = [self._at_work.pop(launch_id).result() for launch_id in done]
         unsent = await deliver(self._ctx)
-        return Round(due=due, problems=(*tended, *seen, *problems, *unsent))
+        stuck = tuple(words for words in told if words)
+        return Round(due=due, problems=(*tended, *seen, *stuck, *problems, *unsent))
+
+    def _begin_what_is_due(self) -> int:
+        """Work on each launch that nobody here works on yet. Answer: how many are due."""
+        due = self._ctx.store.due(self._ctx.at())
+        for launch in due:
+            if launch.id not in self._at_work:
+                self._at_work[launch.id] = asyncio.create_task(self._fleet.settle_one(launch))
+        return len(due)
 
     def _until_next(self, cadence_s: float) -> float:
         """Until the next look, or the next expiry or plan where that is sooner."""

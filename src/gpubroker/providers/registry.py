@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 from msgspec import Struct
@@ -121,7 +122,8 @@ def take_up(name: str) -> bool:
     return True
 
 
-def third_party() -> dict[str, str]:
+@cache
+def third_party() -> Mapping[str, str]:
     """Wire name -> "module:Class" of providers that other packages bring."""
     from importlib.metadata import entry_points
 
