@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib.util
 import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import yaml
 from filelock import FileLock
+from tests.contract.openapi import Document
+from tests.sandbox.conftest import customer, served, wall
 
 from gpubroker.providers.accounts import Account
 from gpubroker.providers.limits import MemoryLimitBook
@@ -32,26 +32,10 @@ if TYPE_CHECKING:
 
 _REPOSITORY = Path(__file__).parents[2]
 JUDGES = Path(os.environ.get("GPUBROKER_JUDGES", _REPOSITORY / ".cache" / "judges"))
+__all__ = ["customer", "served", "wall"]  # fixtures, for the tests of this folder
 INSTALL_TRIES = 3
 INSTALL_S = 600.0
 COMMAND_S = 60
-
-
-def _sandbox_fixtures() -> ModuleType:
-    """tests/sandbox/conftest.py, whether or not pytest has loaded it already."""
-    name = "tests.sandbox.conftest"
-    if name not in sys.modules:
-        path = _REPOSITORY / "tests" / "sandbox" / "conftest.py"
-        spec = importlib.util.spec_from_file_location(name, path)
-        assert spec
-        assert spec.loader
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
-_fixtures = _sandbox_fixtures()
-wall, served = _fixtures.wall, _fixtures.served
 
 
 # --- the vendors' clients -----------------------------------------------------------------
@@ -401,6 +385,16 @@ def vendor_document(name: str) -> dict[str, Any]:
     text = file.read_text()
     document: dict[str, Any] = json.loads(text) if name.endswith("json") else yaml.safe_load(text)
     return document
+
+
+@pytest.fixture(scope="session")
+def closed() -> Callable[..., Document]:
+    """`closed("acme/openapi.yaml", {"Machine": ("field",)})`: see `Document`."""
+
+    def make(name: str, more: Mapping[str, Sequence[str]] | None = None) -> Document:
+        return Document(vendor_document(name), more)
+
+    return make
 
 
 @pytest.fixture(scope="session")

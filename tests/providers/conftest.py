@@ -6,11 +6,11 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx2
 import pytest
+from tests.providers.scripted import KEY, START, ManualClock, Scripted
 
 from gpubroker.model.identity import Attempt, Ref
 from gpubroker.model.launch import LaunchSpec
@@ -22,27 +22,6 @@ from gpubroker.providers.redaction import Redactor
 from gpubroker.providers.runpod import RunPod
 from gpubroker.providers.vast_ai import SHOWN, VastAi
 from gpubroker.providers.vast_ai_market import parse_offers
-
-KEY = "k3y-0f-the-tests-n0t-real"
-START = datetime(2026, 3, 1, 12, tzinfo=UTC)
-
-
-class ManualClock:
-    """Time passes only by `sleep`."""
-
-    def __init__(self) -> None:
-        self.at = START
-        self.slept: list[float] = []
-
-    def now(self) -> datetime:
-        return self.at
-
-    def boot_s(self) -> float:
-        return (self.at - START).total_seconds()
-
-    async def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.at += timedelta(seconds=seconds)
 
 
 class Vendor:
@@ -81,6 +60,12 @@ def clock() -> ManualClock:
 @pytest.fixture
 def vendor() -> Vendor:
     return Vendor()
+
+
+@pytest.fixture
+def scripted() -> Scripted:
+    """Answers by the request; `connected` of the same module makes a client of any cloud on it."""
+    return Scripted()
 
 
 @pytest.fixture

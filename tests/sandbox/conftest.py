@@ -3,45 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
-import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx2
 import pytest
 from msgspec import Struct
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from tests.sandbox.customer import Customer
+from tests.sandbox.fake_host import FakeHost
 
 from gpubroker.sandbox.app import Mode, Sandbox, create_sandbox
 from gpubroker.sandbox.cloud import Cloud
 from gpubroker.sandbox.listener import HttpListener
 from gpubroker.sandbox.published import listening
 
-if TYPE_CHECKING:
-    from tests.sandbox.fake_host import FakeHost
-
 V0, V1 = "/vast_ai/api/v0", "/vast_ai/api/v1"
 KEY = "a" * 64
-
-
-def fake_host() -> FakeHost:
-    """Loaded by its path: test folders are no packages."""
-    name = "tests.sandbox.fake_host"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(
-            name, Path(__file__).with_name("fake_host.py")
-        )
-        assert spec
-        assert spec.loader
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    host: FakeHost = sys.modules[name].FakeHost()
-    return host
 
 
 class Wall:
@@ -169,7 +151,7 @@ async def serve(
     """A sandbox on a state folder, for as long as the block lasts."""
     bound = listening(0)
     base_url = f"http://127.0.0.1:{bound.getsockname()[1]}"
-    host = fake_host()
+    host = FakeHost()
     sandbox = create_sandbox(
         folder, host, mode=mode, speed=speed, base_url=base_url, wall=wall or time.time
     )
@@ -188,7 +170,7 @@ async def serve(
 
 @pytest.fixture
 def make_host() -> Callable[[], FakeHost]:
-    return fake_host
+    return FakeHost
 
 
 @pytest.fixture
@@ -201,6 +183,16 @@ async def served(tmp_path: Path, wall: Wall) -> AsyncIterator[Served]:
     """A foreground sandbox whose time stands still until it is advanced."""
     async with serve(tmp_path / "state", wall=wall) as running:
         yield running
+
+
+@pytest.fixture
+def customer(served: Served) -> Callable[..., Customer]:
+    """`customer("/acme/v1", {"authorization": "Bearer …"})`: one account at any emulator."""
+
+    def make(root: str, headers: Mapping[str, str]) -> Customer:
+        return Customer(served, root, headers)
+
+    return make
 
 
 @pytest.fixture
