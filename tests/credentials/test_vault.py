@@ -118,6 +118,40 @@ def test_several_secrets_stand_in_the_keyring_as_lines(vault: Vault, ring: Ring)
     assert from_keyring("verda:default", tuple(pair)) == {}
 
 
+def test_a_keyring_that_does_not_give_up_a_key_is_told_and_nothing_is_forgotten(
+    vault: Vault, ring: Ring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vault.keep("vast_ai:lab", {ONE[0]: "open-sesame"}, keyring=True)
+
+    def locked(service: str, user: str) -> None:
+        raise RuntimeError("locked")
+
+    monkeypatch.setattr(ring, "delete_password", locked)
+    with pytest.raises(Unsupported, match="does not give up the key of vast_ai:lab"):
+        vault.drop("vast_ai:lab")
+    with pytest.raises(Unsupported, match="Nothing was stored"):
+        vault.keep("vast_ai:lab", {ONE[0]: "another"})
+    assert vault.stored()["vast_ai:lab"].in_keyring
+    monkeypatch.setitem(sys.modules, "keyring", None)
+    with pytest.raises(Unsupported, match="cannot be reached"):
+        vault.drop("vast_ai:lab")
+    assert set(vault.stored()) == {"vast_ai:lab"}
+
+
+def test_a_key_that_moves_into_the_file_leaves_the_keyring(vault: Vault, ring: Ring) -> None:
+    vault.keep("vast_ai:lab", {ONE[0]: "open-sesame"}, keyring=True)
+    vault.keep("vast_ai:lab", {ONE[0]: "another"})
+    assert ring.kept == {}
+    assert not vault.stored()["vast_ai:lab"].in_keyring
+
+
+def test_what_the_keyring_has_lost_can_be_forgotten(vault: Vault, ring: Ring) -> None:
+    vault.keep("vast_ai:lab", {ONE[0]: "open-sesame"}, keyring=True)
+    ring.kept.clear()
+    assert vault.drop("vast_ai:lab")
+    assert vault.stored() == {}
+
+
 def test_a_keyring_that_is_not_there_is_no_error(vault: Vault, no_ring: None) -> None:
     assert from_keyring("vast_ai:lab", ONE) == {}
     with pytest.raises(Unsupported, match="no keyring"):

@@ -277,13 +277,27 @@ async def test_a_cloud_that_cannot_stop_ends_at_the_last_rung_only(
 async def test_a_machine_that_is_started_again_is_stopped_again(house: House) -> None:
     fleet = house.open()
     await house.launch(fleet, request(24))
-    set_budget(house, 0.204, ladder=(Rung(0.5, "stop"),))
+    set_budget(house, 10.0, ladder=(Rung(0.01, "stop"),))
     await rounds(house, fleet, 2, 3000)
     await fleet.start("train-1")
     assert states(house) == [State.RUNNING]
     await rounds(house, fleet, 3, 120)
     assert states(house) == [State.STOPPED]
     assert kinds(house) == ["budget_stop"]
+
+
+async def test_a_start_counts_what_the_machine_will_cost_when_it_runs(house: House) -> None:
+    fleet = house.open()
+    await house.launch(fleet, request(24))
+    await fleet.stop("train-1")
+    set_budget(house, 0.204)  # an hour of 24
+    with pytest.raises(BudgetExceeded, match="train-1 was not started"):
+        await fleet.start("train-1")
+    assert house.fleet_row("train-1").wanted == "stopped"
+    assert states(house) == [State.STOPPED]
+    set_budget(house, 10.0)
+    await fleet.start("train-1")
+    assert states(house) == [State.RUNNING]
 
 
 async def test_a_soft_budget_only_warns(house: House) -> None:

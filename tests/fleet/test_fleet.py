@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 
@@ -30,7 +30,10 @@ from gpubroker.model.money import nanos, usd
 from gpubroker.model.offer import Offer
 from gpubroker.model.query import Query
 from gpubroker.model.terms import Carrier, State
+from gpubroker.providers.calling import Call, check_before_sending
+from gpubroker.providers.decorated import decorate
 from gpubroker.store.errors import LeaseLost
+from gpubroker.store.store import Lease
 from gpubroker.testing.fake_cloud import Crashed
 
 House = Any
@@ -459,6 +462,29 @@ async def test_a_process_that_was_overtaken_writes_nothing_more(house: House) ->
     assert len(house.cloud.billed()) == 1
     assert house.leaks() == []
     second.close()
+
+
+async def test_a_create_whose_turn_comes_after_its_lease_is_not_sent(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet = house.open()
+    provider = fleet.context.clouds.provider("fake", "default")
+    suspended: list[str] = []
+
+    async def turn(call: Call, proceed: Callable[[], Awaitable[Any]]) -> Any:
+        if call.operation == "create" and not suspended:
+            suspended.append(call.operation)
+            with monkeypatch.context() as asleep:
+                asleep.setattr(Lease, "left_s", lambda _: 0.0)
+                check_before_sending()
+        return await proceed()
+
+    monkeypatch.setattr(fleet.context.clouds, "provider", lambda *_: decorate(provider, [turn]))
+    machine = await house.launch(fleet)
+    assert suspended == ["create"]
+    assert machine.state is State.RUNNING
+    assert house.cloud.count("create") == 1
+    assert [one.outcome for one in machine.tries] == ["created"]
 
 
 async def test_a_machine_whose_name_the_cloud_lost_is_still_ours(house: House) -> None:

@@ -62,6 +62,43 @@ async def test_it_is_planned_anew_until_there_is_stock(house: House) -> None:
     assert len(house.cloud.billed()) == 1
 
 
+async def test_an_end_that_is_moved_while_it_waits_holds_whatever_is_planned(house: House) -> None:
+    fleet = await waiting(house)
+    await fleet.settle()
+    wished = house.cloud.clock.now() + timedelta(hours=9)
+    await fleet.extend("train-1", until=wished)
+    for _ in range(4):
+        house.cloud.clock.advance(LATEST_S)
+        await fleet.settle()
+        assert house.fleet_row("train-1").expires_at == wished.timestamp()
+    house.cloud.restock("4090-north")
+    house.cloud.clock.advance(COOLED_S + LATEST_S)
+    await fleet.settle()
+    assert len(house.cloud.billed()) == 1
+    assert (await fleet.show("train-1")).expires_at == wished
+
+
+async def test_an_end_that_is_moved_while_it_is_planned_holds(house: House) -> None:
+    fleet = await waiting(house)
+    await fleet.settle()
+    house.cloud.restock("4090-north")
+    wished = house.cloud.clock.now() + timedelta(hours=9)
+
+    def move(boundary: str) -> None:
+        if boundary == "planned":
+            store = house.another_store()
+            row = house.fleet_row("train-1")
+            assert store.expiries.move(row.id, wished.timestamp(), 0.0, {}, lambda _: None)
+            store.close()
+
+    house.on_boundary = move
+    fleet = house.open()
+    house.cloud.clock.advance(COOLED_S + LATEST_S)
+    await fleet.settle()
+    assert len(house.cloud.billed()) == 1
+    assert house.fleet_row("train-1").expires_at == wished.timestamp()
+
+
 async def test_the_pace_decays_between_its_bounds(house: House) -> None:
     fleet = await waiting(house)
     while house.store.names():

@@ -25,7 +25,7 @@ from gpubroker.model.identity import Ref
 from gpubroker.model.offer import OfferPage
 from gpubroker.model.query import Query
 from gpubroker.providers.base import MUTATIONS, READS, Biddable, HasBalance, Stoppable
-from gpubroker.providers.calling import Call, urgent
+from gpubroker.providers.calling import Call, sent_only_after, urgent
 from gpubroker.providers.circuit import Circuit
 from gpubroker.providers.decorated import decorate
 from gpubroker.providers.layers import Faults, Meter, RateLimit, Record, Recording, Retry, Trace
@@ -307,6 +307,23 @@ async def test_pages_after_the_first_wait_for_turns_of_their_own(acme: Acme, clo
 
     await wrap(acme, limited(clock, MemoryLimitBook()), paging).terminate(REF)
     assert clock.slept == [2.0, 2.0]
+
+
+async def test_what_the_caller_checks_is_checked_after_the_wait_for_a_turn(
+    acme: Acme, clock: Any
+) -> None:
+    wrapped = wrap(acme, limited(clock, MemoryLimitBook()))
+    await wrapped.terminate(REF)
+    before, waited = list(acme.calls), []
+
+    def refuse() -> None:
+        waited.append(sum(clock.slept))
+        raise LookupError("too late")
+
+    with sent_only_after(refuse), pytest.raises(LookupError):
+        await wrapped.terminate(REF)
+    assert waited == [2.0]
+    assert acme.calls == before
 
 
 async def test_a_429_moves_the_shared_time(acme: Acme, clock: Any) -> None:

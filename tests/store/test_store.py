@@ -120,15 +120,16 @@ def test_one_living_store_holds_a_lease_and_a_closed_one_does_not(place: Path | 
     two.close()
 
 
-def test_a_process_that_does_not_exist_is_surely_dead_and_a_foreign_host_is_not(
+def test_a_process_that_does_not_exist_is_surely_dead_and_one_of_another_table_is_not(
     place: Path | str,
 ) -> None:
     store = opened(place)
     me = parse_holder(str(store._holder))
     assert not me.surely_dead()
-    assert parse_holder(f"{me.host}/{me.boot}/{me.pid}/1/{me.serial}").surely_dead()
-    assert parse_holder(f"{me.host}/earlier/{me.pid}/{me.started}/{me.serial}").surely_dead()
-    assert not parse_holder(f"elsewhere/{me.boot}/1/1/abcd").surely_dead()
+    assert parse_holder(f"{me.host}/{me.table}/{me.pid}/1/{me.serial}").surely_dead()
+    # Another host or container may have our name; a process of an earlier boot ends with its lease.
+    assert not parse_holder(f"{me.host}/another/{me.pid}/1/{me.serial}").surely_dead()
+    assert not parse_holder(f"elsewhere//{me.pid}/1/abcd").surely_dead()
     store.close()
 
 
@@ -256,3 +257,20 @@ def test_what_is_sealed_opens_only_with_its_key_and_shows_nothing(tmp_path: Path
         Seal(tmp_path / "none.key", None).open(sealed)
     with pytest.raises(NoSecretKey, match="32 bytes"):
         Seal(tmp_path / "none.key", "c2hvcnQ=").close(b"x")
+
+
+def test_a_process_that_may_not_be_looked_at_is_not_dead(
+    place: Path | str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = opened(place)
+    me = parse_holder(str(store._holder))
+
+    def refuse(pid: int, signal: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr("os.kill", refuse)
+    unseen = 2**30  # no process has this number, so /proc shows as little as of a hidden one
+    assert not parse_holder(f"{me.host}/{me.table}/{unseen}/1/abcd").surely_dead()
+    monkeypatch.undo()
+    assert parse_holder(f"{me.host}/{me.table}/{unseen}/1/abcd").surely_dead()
+    store.close()

@@ -98,18 +98,24 @@ class Vault:
                 others = self.stored()
             except Damaged:
                 others = {}
+            former = others.get(name)
+            if former is not None and former.in_keyring and not keyring:
+                _out_of_keyring(name, "Nothing was stored")
             self._write({**others, name: entry})
         return where
 
     def drop(self, name: str) -> bool:
-        """Forget the key of "cloud:account". Answer: whether there was one."""
+        """Forget the key of "cloud:account". Answer: whether there was one.
+
+        Raises Unsupported where the keyring does not give it up: nothing was forgotten then.
+        """
         with self._locked():
             accounts = dict(self.stored())
             entry = accounts.pop(name, None)
             if entry is None:
                 return False
             if entry.in_keyring:
-                _out_of_keyring(name)
+                _out_of_keyring(name, "It is still there")
             self._write(accounts)
         return True
 
@@ -180,8 +186,21 @@ def _into_keyring(name: str, secrets: Mapping[str, str]) -> None:
         ) from error
 
 
-def _out_of_keyring(name: str) -> None:
-    _asked_of_keyring("delete_password", name)
+def _out_of_keyring(name: str, undone: str) -> None:
+    """What is not in there any more is fine."""
+    backend = _keyring()
+    if backend is None:
+        raise Unsupported(
+            f"the key of {name} is in the keyring of the system, which cannot be reached: "
+            f"install gpubroker[keyring]. {undone}"
+        )
+    try:
+        if backend.get_password(SERVICE, name) is not None:
+            backend.delete_password(SERVICE, name)
+    except Exception as error:
+        raise Unsupported(
+            f"{KEYRING} does not give up the key of {name} ({type(error).__name__}). {undone}"
+        ) from error
 
 
 def _asked_of_keyring(what: str, name: str) -> str:

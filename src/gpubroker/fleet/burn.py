@@ -131,6 +131,10 @@ def _to_come(
             return None
         return cost(rate, max(0.0, end - span.now), increment_s=increment_s(ledger, launch))
     running = [row for row in ledger.usage.get(in_use.id, []) if row.until is None and row.rate]
+    if launch.wanted == "running" and sum(row.rate for row in running) <= in_use.price_stopped:
+        # It stands still and is to start: from then on it costs what it was rented for.
+        still = UsageRow(attempt_id=in_use.id, since=span.now, until=None, rate=in_use.price)
+        running = [still] if in_use.price else []
     if end is None:
         return None if running else FREE
     terms = _offer(in_use).price

@@ -170,6 +170,7 @@ class Transition:
         self._name = name
         self._now = now
         self.launch = writer.launch
+        self.counted_end = writer.counted_end
         self.attempt = writer.attempt
         self.add_attempt = writer.add_attempt
         self.guarded = writer.guarded

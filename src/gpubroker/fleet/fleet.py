@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from gpubroker.catalog.clouds import parse_offer_id
 from gpubroker.fleet import (
     billing,
+    budgets,
     ending,
     expiring,
     gangs,
@@ -252,8 +253,19 @@ class Fleet:
         return await self._bring_to(name, State.STOPPED)
 
     async def start(self, name: str) -> Machine:
-        """Start a stopped machine. NoCapacity where its GPU was taken: it stays stopped."""
+        """Start a stopped machine, within all budgets.
+
+        NoCapacity where its GPU was taken, BudgetExceeded where a budget has nothing left for it:
+        it stays stopped.
+        """
         return await self._bring_to(name, State.RUNNING)
+
+    def _want(self, launch: LaunchRow, state: State) -> None:
+        guard = None
+        if state is State.RUNNING:
+            undone = f"{launch.name} was not started"
+            guard = budgets.guard([launch.id], self.context.now(), undone=undone)
+        self.context.store.want(launch.id, state.value, self.context.at(), "asked", guard)
 
     async def _bring_to(self, name: str, state: State) -> Machine:
         launch = self.find(name)
@@ -267,9 +279,7 @@ class Fleet:
                     f"To end it: gpubroker terminate {name}",
                     provider=provider.name,
                 )
-            self.context.store.want(
-                launch.id, "stopped" if stopping else "running", self.context.at(), "asked"
-            )
+            self._want(launch, state)
             act = provider.stop if stopping else provider.start
             deadline = self.context.at() + STATE_DEADLINE_S
             asked_at = float("-inf")

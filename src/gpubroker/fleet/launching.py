@@ -37,7 +37,7 @@ from gpubroker.model.launch import LaunchSpec
 from gpubroker.model.offer import Offer
 from gpubroker.model.terms import OWNER_WIDE, Carrier, Resource
 from gpubroker.providers.base import Provider
-from gpubroker.providers.calling import urgent
+from gpubroker.providers.calling import sent_only_after, urgent
 from gpubroker.store.errors import LeaseLost, NoSecretKey
 from gpubroker.store.rows import AttemptRow
 
@@ -151,8 +151,18 @@ async def _create(
         with work.writing() as write:
             write.attempt(attempt.id, **_as_before(attempt))
         return 0.0
+
+    def still_ours() -> None:
+        if work.lease.left_s() <= capabilities.create_deadline_s:
+            raise LeaseLost(f"{work.launch.name}: the turn to create it came too late")
+
     try:
-        ref = await provider.create(spec, offer, identity_of(ctx, attempt), have)
+        with sent_only_after(still_ours):
+            ref = await provider.create(spec, offer, identity_of(ctx, attempt), have)
+    except LeaseLost:
+        with work.writing() as write:
+            write.attempt(attempt.id, **_as_before(attempt))
+        return 0.0
     except Refused as refusal:
         ctx.boundary("create refused")
         return _refused(ctx, work, attempt, offer, refusal)

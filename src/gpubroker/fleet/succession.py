@@ -87,7 +87,8 @@ def _wait(ctx: Context, work: Work, why: str) -> float:
     until = None if preempting.replaced(work) else launch.retry_until
     next_at = at + pause if until is None else min(at + pause, until)
     with work.writing() as write:
-        write.launch(next_plan_at=next_at, expires_at=_latest_end(ctx, work))
+        write.launch(next_plan_at=next_at)
+        write.counted_end(_latest_end(ctx, work))
         write.event("waiting_for_stock", next_at=next_at, until=until, why=why)
     ctx.boundary("waiting for stock")
     return min(pause, LOOK_S)
@@ -106,8 +107,9 @@ def _latest_end(ctx: Context, work: Work) -> float | None:
 
 
 def _counts_anew(work: Work) -> bool:
-    """Not where a machine was in use before, nor beside the others of a gang."""
-    return not work.launch.gang and not preempting.replaced(work)
+    """Not where a machine was in use before, nor in a gang, nor where the end was moved by hand."""
+    launch = work.launch
+    return not launch.gang and not launch.end_wished and not preempting.replaced(work)
 
 
 async def _plan_anew(ctx: Context, work: Work) -> float | None:
@@ -140,9 +142,9 @@ async def _plan_anew(ctx: Context, work: Work) -> float | None:
             write.launch(
                 candidates=encoded(ranked),
                 next_plan_at=None,
-                expires_at=expires_at,
                 spec=ctx.seal.close(encoded(spec).encode()),
             )
+            write.counted_end(expires_at)
             write.guarded(budgets.guard([launch.id], ctx.now()))
             write.event("planned_anew", offers=len(ranked))
     except BudgetExceeded as error:

@@ -61,6 +61,29 @@ class Call:
         return self.operation in MUTATIONS
 
 
+_may_send: ContextVar[Callable[[], None] | None] = ContextVar("gpubroker_may_send", default=None)
+
+
+@contextmanager
+def sent_only_after(check: Callable[[], None]) -> Iterator[None]:
+    """Calls within ask `check` once they have had their turn: what it raises, nothing was sent.
+
+    Waiting for a turn can take long, and a suspended computer makes it longer.
+    """
+    token = _may_send.set(check)
+    try:
+        yield
+    finally:
+        _may_send.reset(token)
+
+
+def check_before_sending() -> None:
+    """Raises what the caller's check raises; fine without one."""
+    check = _may_send.get()
+    if check is not None:
+        check()
+
+
 _current: ContextVar[Call | None] = ContextVar("gpubroker_call", default=None)
 
 

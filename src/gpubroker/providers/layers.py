@@ -20,7 +20,7 @@ from msgspec import Struct
 from gpubroker.model.clock import Clock
 from gpubroker.model.errors import BrokerError, RateLimited, Trouble
 from gpubroker.providers.base import READS
-from gpubroker.providers.calling import Call
+from gpubroker.providers.calling import Call, check_before_sending
 from gpubroker.providers.circuit import OPEN_CODE
 from gpubroker.providers.exchange import Exchange
 from gpubroker.providers.limits import QUOTA_CODES, Limiter
@@ -148,6 +148,7 @@ class RateLimit:
             await self._limiter.turn(call, ends_at - self._clock.boot_s())
 
         await self._limiter.turn(call, call.deadline_s)
+        check_before_sending()
         call.before_request = turn
         try:
             return await proceed()

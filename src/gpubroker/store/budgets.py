@@ -47,6 +47,7 @@ class AttemptSpend(Struct, frozen=True, kw_only=True):
     launch_id: str
     offer: str
     price: int
+    price_stopped: int
     status: AttemptStatus
     wanted: str
     created_at: float

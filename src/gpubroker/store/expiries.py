@@ -41,8 +41,8 @@ class Expiries:
         """
         with self._db.transaction() as db:
             moved = db.execute(
-                "UPDATE launches SET expires_at = ? WHERE id = ? AND wanted <> 'gone' "
-                "AND ended_at IS NULL",
+                "UPDATE launches SET expires_at = ?, end_wished = 1 WHERE id = ? "
+                "AND wanted <> 'gone' AND ended_at IS NULL",
                 (expires_at, launch_id),
             )
             if moved.rowcount != 1:

@@ -10,22 +10,40 @@ from msgspec import Struct
 
 
 @functools.cache
-def _boot_id() -> str:
+def _process_table() -> str:
+    """The running kernel and the namespace that numbers our processes; "" where neither is told.
+
+    Two hosts or two containers may have one name, but never one process table.
+    """
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()[:8]
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()[:8]
+        return f"{boot}.{Path('/proc/self/ns/pid').readlink().name.strip('pid:[]')}"
     except OSError:
         return ""
 
 
 def _start_ticks(pid: int) -> str:
-    """Start time of a process in clock ticks since boot; "" where it does not exist."""
+    """Start time of a process in clock ticks since boot; "" for one that ended.
+
+    "?" where it may not be looked at: it exists then.
+    """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
-        return ""
+        return "?" if _exists(pid) else ""
     # The command name is in parentheses and may hold spaces: fields are counted behind it.
     fields = stat.rpartition(")")[2].split()
     return "" if fields[0] == "Z" else fields[19]
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 @functools.cache
@@ -37,13 +55,13 @@ class Holder(Struct, frozen=True):
     """One open store: the same five words never name another one."""
 
     host: str
-    boot: str
+    table: str
     pid: int
     started: str
     serial: str
 
     def __str__(self) -> str:
-        return f"{self.host}/{self.boot}/{self.pid}/{self.started}/{self.serial}"
+        return f"{self.host}/{self.table}/{self.pid}/{self.started}/{self.serial}"
 
     @property
     def described(self) -> str:
@@ -51,14 +69,16 @@ class Holder(Struct, frozen=True):
         return f"process {self.pid} on {self.host}"
 
     def surely_dead(self) -> bool:
-        """Only what is of this host, and seen not to exist, is surely dead."""
-        if self.host != _host() or not self.boot:
+        """Only what our own process table would show, and does not, is surely dead.
+
+        Of another one nothing is known, be it of this host before it was booted anew: what its
+        processes held ends with the lease.
+        """
+        if not self.table or self.table != _process_table():
             return False
-        if self.boot != _boot_id():
-            return True  # the host was booted since: no process of that boot is left
         if self.pid == os.getpid() and self.started == _start_ticks(self.pid):
             return self.serial not in _open_here
-        return _start_ticks(self.pid) != self.started
+        return _start_ticks(self.pid) not in {self.started, "?"}
 
 
 _open_here: set[str] = set()
@@ -67,7 +87,7 @@ _open_here: set[str] = set()
 def open_holder() -> Holder:
     """For a store that was opened now in this process."""
     pid = os.getpid()
-    holder = Holder(_host(), _boot_id(), pid, _start_ticks(pid), os.urandom(4).hex())
+    holder = Holder(_host(), _process_table(), pid, _start_ticks(pid), os.urandom(4).hex())
     _open_here.add(holder.serial)
     return holder
 
@@ -79,5 +99,5 @@ def close_holder(holder: Holder) -> None:
 
 def parse_holder(text: str) -> Holder:
     """A stored holder."""
-    host, boot, pid, started, serial = text.split("/")
-    return Holder(host, boot, int(pid), started, serial)
+    host, table, pid, started, serial = text.split("/")
+    return Holder(host, table, int(pid), started, serial)

@@ -60,6 +60,7 @@ class LaunchRow(Struct, frozen=True, kw_only=True):
     asked: str
     on_mismatch: str
     max_cost: int | None
+    end_wished: int
 
     @property
     def gang_name(self) -> str:

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from functools import cache
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 """The newest migration; a test compares."""
 
 

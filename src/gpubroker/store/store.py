@@ -61,6 +61,13 @@ class Writer:
         """Set columns of the launch."""
         _update(self._db, "launches", columns, "id", self._launch_id)
 
+    def counted_end(self, expires_at: float | None) -> None:
+        """Its end, as it counts from a plan: one that was moved by hand stays."""
+        self._db.execute(
+            "UPDATE launches SET expires_at = ? WHERE id = ? AND end_wished = 0",
+            (expires_at, self._launch_id),
+        )
+
     def attempt(self, id: str, **columns: Any) -> None:
         """Set columns of one of its attempts."""
         _update(self._db, "attempts", columns, "id", id)
@@ -235,8 +242,18 @@ class Store:
                 raise LeaseLost(f"{row['name']} was taken over by another gpubroker")
             yield Writer(db, lease.launch_id, at)
 
-    def want(self, launch_id: str, wanted: str, at: float, why: str) -> None:
-        """What the user wants from now on. No lease is needed: whoever holds it converges."""
+    def want(
+        self,
+        launch_id: str,
+        wanted: str,
+        at: float,
+        why: str,
+        guard: Callable[[Database], None] | None = None,
+    ) -> None:
+        """What the user wants from now on. No lease is needed: whoever holds it converges.
+
+        `guard` is asked before the commit: what it raises undoes it.
+        """
         with self._transaction() as db:
             # "gone" is final: nothing wants a machine back that was ended.
             changed = db.execute(
@@ -246,6 +263,8 @@ class Store:
             )
             if changed.rowcount:
                 record(db, at, "wanted", launch_id, None, {"wanted": wanted, "why": why})
+                if guard is not None:
+                    guard(db)
 
     def launch(self, launch_id: str) -> LaunchRow:
         """By id."""
