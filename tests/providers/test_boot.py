@@ -236,10 +236,13 @@ def test_a_login_waits_for_the_image_then_lands_in_the_container(machine: StandI
     ("fails", "said"), [("login", "ghcr.io refused the login mine"), ("run", "could not run")]
 )
 def test_a_login_is_told_why_there_is_no_container(machine: StandIn, fails: str, said: str) -> None:
-    spec = asked(image="x", registry_auth=RegistryAuth("mine", "ghcr.io", "me", "hush"))
+    auth = RegistryAuth("mine", "ghcr.io", "me", "hush")
+    spec = asked(image="x", env={"TOKEN": "hush"}, registry_auth=auth)
     machine.boot(vm(spec).text, {"DOCKER_FAILS": fails})
     machine.until(lambda: machine.enter("true").returncode == 70, "it failed")
     assert said in machine.enter("true").stderr
+    machine.until(lambda: not (machine.state / "work.sh").exists(), "it tidied up")
+    assert not (machine.state / "container.env").exists()
 
 
 def test_docker_logs_in_by_standard_input_and_keeps_no_password(machine: StandIn) -> None:

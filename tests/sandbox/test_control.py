@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from email.utils import parsedate_to_datetime
@@ -195,3 +196,21 @@ def test_an_unknown_provider_is_named(tmp_path: Path, make_host: Any) -> None:
         create_sandbox(
             tmp_path, make_host(), mode="foreground", providers=["atlantis"], base_url="http://x"
         )
+
+
+async def test_a_client_that_dies_in_mid_request_leaves_no_trace_in_the_log(
+    served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    host, port = served.url.removeprefix("http://").split(":")
+    _, writer = await asyncio.open_connection(host, int(port))
+    head = f"PUT /vast_ai/api/v0/asks/1/ HTTP/1.1\r\nHost: {host}\r\n"
+    writer.write(f"{head}Authorization: Bearer x\r\nContent-Length: 100\r\n\r\n{{".encode())
+    await writer.drain()
+    while not served.ear.heard:
+        await asyncio.sleep(0.01)
+    writer.close()
+    async with asyncio.timeout(10):
+        while not served.sandbox.requests:
+            await asyncio.sleep(0.01)
+    assert served.sandbox.requests[-1].status is None
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []

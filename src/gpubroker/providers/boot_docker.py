@@ -60,11 +60,12 @@ d=$1
 say() {
 printf '%s\\n' "$1" >"$d/state.new"; chmod 644 "$d/state.new"; mv "$d/state.new" "$d/state"
 }
-fail() { say "failed: $1"; rm -rf "$d/docker" "$d/work.sh"; exit 1; }
+forget() { rm -rf "$d/docker" "$d/container.env" "$d/work.sh"; }
+fail() { say "failed: $1"; forget; exit 1; }
 command -v docker >/dev/null || fail "this VM has no Docker"
 n=0; until docker info >/dev/null 2>&1 || [ $n -ge 60 ]; do n=$((n + 1)); sleep 2; done
 if docker inspect CONTAINER >/dev/null 2>&1; then
-docker start CONTAINER; say running; exit 0
+docker start CONTAINER; say running; forget; exit 0
 fi
 say PULLING
 LOGIN
@@ -81,7 +82,7 @@ rm -f "$d/container.env"
 SFTP docker cp -L "$f" CONTAINER:/tmp/.gpubroker-sftp-server && break; done 2>/dev/null
 STARTUP
 say running
-rm -f "$d/work.sh"
+forget
 """
 _LOGIN = """\
 export DOCKER_CONFIG="$d/docker"

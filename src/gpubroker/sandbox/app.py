@@ -14,6 +14,7 @@ from typing import Literal
 
 from msgspec import Struct
 from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect
 from starlette.routing import Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -106,6 +107,8 @@ class SandboxApp:
         provider, _, path = scope["path"].removeprefix("/").partition("/")
         try:
             await self._inner(scope, receive, dated)
+        except ClientDisconnect:
+            status = None  # whoever asked died in mid-request
         finally:
             if provider in sandbox.clouds:
                 sandbox.requests.append(
