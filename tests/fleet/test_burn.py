@@ -46,7 +46,7 @@ def attempt(**change: Any) -> AttemptSpend:
         "wanted": "running",
         "created_at": 0.0,
         "price_stopped": 0,
-            "ready_at": 60.0,
+        "ready_at": 60.0,
         "closed_at": None,
         "expires_at": None,
         "bill": None,

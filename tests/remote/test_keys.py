@@ -87,6 +87,7 @@ def test_processes_that_start_at_once_end_with_one_key(tmp_path: Path) -> None:
         public_line(rsa.generate_private_key(65537, 2048)),
         public_line(ec.generate_private_key(ec.SECP384R1())),
     ],
+    ids=("plain", "with a comment", "rsa", "ecdsa"),
 )
 def test_plain_public_keys_pass(line: str) -> None:
     assert check_public_key(f"  {line.replace(' ', '   ')}\n") == line
@@ -107,6 +108,7 @@ def test_plain_public_keys_pass(line: str) -> None:
         ("ssh-ed25519-cert-v01@openssh.com AAAA", "certificate"),
         (public_line() + " a\x1b[2Jb", "printable"),
     ],
+    ids=lambda text: text[:12],  # the keys are made anew in each process
 )
 def test_anything_else_is_refused_with_the_reason(line: str, says: str) -> None:
     with pytest.raises(ValueError, match=says):
