@@ -201,6 +201,12 @@ class BlockingBroker:
         """As Broker.extend."""
         return self._run(self._broker.extend(name, by=by, until=until))
 
+    def extend_gang(
+        self, name: str, *, by: timedelta | None = None, until: datetime | None = None
+    ) -> tuple[Machine, ...]:
+        """As Broker.extend_gang."""
+        return self._run(self._broker.extend_gang(name, by=by, until=until))
+
     def kept_by(self) -> tuple[str, ...]:
         """As Broker.kept_by."""
         return self._on_thread(self._broker.kept_by)

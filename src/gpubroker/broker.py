@@ -567,6 +567,12 @@ class Broker:
         """
         return await self._fleet().extend(name, by=by, until=until)
 
+    async def extend_gang(
+        self, name: str, *, by: timedelta | None = None, until: datetime | None = None
+    ) -> tuple[Machine, ...]:
+        """As `extend`, of all machines of a gang: all of their ends are moved, or none."""
+        return await self._fleet().extend_gang(name, by=by, until=until)
+
     async def stop(self, name: str) -> Machine:
         """Stop it; its disk goes on costing. Raises Unsupported where the cloud has no stop."""
         return await self._fleet().stop(name)

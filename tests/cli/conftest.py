@@ -253,9 +253,9 @@ class FakeBroker:
         self._asked("endpoint", name)
         return self._known(name)
 
-    async def extend(self, name: str, **how: Any) -> Machine:
+    async def extend_gang(self, name: str, **how: Any) -> tuple[Machine, ...]:
         self._asked("extend", name, how)
-        return self.world.extended or self._known(name)
+        return (self.world.extended or self._known(name),)
 
     def kept_by(self) -> tuple[str, ...]:
         return self.world.kept_by

@@ -166,6 +166,23 @@ async def test_a_plan_is_refused_before_anybody_is_asked(house: House) -> None:
                 budgets.check_plan(house.store, asked, planned, now)
 
 
+async def test_the_plan_of_several_nodes_is_asked_for_together(house: House) -> None:
+    from gpubroker.fleet.planning import plan
+
+    house.open()
+    set_budget(house, 1.0)
+    now = house.cloud.clock.now()
+    offers = [offer for offer in house.cloud.stock.values() if offer.gpu_count == 1]
+    for nodes, fits in ((1, True), (2, False)):
+        asked = request(2, nodes=nodes)
+        planned = plan(offers, asked, disk_gb=20, total=3, now=now, cooldowns={})
+        if fits:
+            budgets.check_plan(house.store, asked, planned, now)
+        else:
+            with pytest.raises(BudgetExceeded):
+                budgets.check_plan(house.store, asked, planned, now)
+
+
 def test_nothing_shorter_is_suggested_where_hardly_anything_is_left() -> None:
     assert budgets._longest(nanos(1), nanos(0.01), 1) == ""
     assert budgets._longest(nanos(1), nanos(2), 1) == "2h"

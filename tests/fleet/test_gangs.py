@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 from msgspec import structs
 
+from gpubroker.fleet import budgets
 from gpubroker.fleet.errors import GangFailed, TooFewMachines
 from gpubroker.fleet.gangs import deal
 from gpubroker.fleet.requests import LaunchRequest, PlannedOffer
+from gpubroker.model.budget import LADDER, Budget
 from gpubroker.model.errors import BudgetExceeded, NoCapacity
-from gpubroker.model.money import nanos
+from gpubroker.model.money import Nanos, nanos
 from gpubroker.model.terms import Market, State
 from gpubroker.store.errors import NameTaken
 from gpubroker.testing.fake_cloud import FakeCloud
@@ -38,6 +40,27 @@ async def test_all_nodes_are_had_and_go_their_own_ways_then(house: House) -> Non
     house.cloud.clock.advance(1200)
     assert await fleet.settle() == ()
     assert len(house.cloud.billed()) == 2
+
+
+async def test_all_ends_of_a_gang_are_moved_or_none(house: House) -> None:
+    fleet = house.open()
+    await house.launch_gang(fleet, THREE)
+    ends = [row.expires_at for row in house.store.launches()]
+    moved = await fleet.extend_gang("train", by=timedelta(hours=1))
+    assert [one.expires_at.timestamp() for one in moved] == [end + 3600 for end in ends]
+    assert {one.name for one in moved} == {"train-1", "train-2", "train-3"}
+    most = Nanos(nanos(0.204) * 90)
+    budgets.put(
+        house.store,
+        Budget(name="thesis", amount=most, period="total", ladder=LADDER,
+               created_at=house.cloud.clock.now()),
+    )  # fmt: skip
+    with pytest.raises(BudgetExceeded, match="train was not extended"):
+        await fleet.extend_gang("train", by=timedelta(hours=10))
+    assert [row.expires_at for row in house.store.launches()] == [end + 3600 for end in ends]
+    await fleet.terminate("train-2")
+    two = await fleet.extend_gang("train", by=timedelta(hours=1))
+    assert {one.name for one in two} == {"train-1", "train-3"}
 
 
 async def test_one_that_cannot_be_had_ends_all(house: House) -> None:

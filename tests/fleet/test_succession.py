@@ -88,7 +88,7 @@ async def test_an_end_that_is_moved_while_it_is_planned_holds(house: House) -> N
         if boundary == "planned":
             store = house.another_store()
             row = house.fleet_row("train-1")
-            assert store.expiries.move(row.id, wished.timestamp(), 0.0, {}, lambda _: None)
+            store.expiries.move({row.id: wished.timestamp()}, 0.0, lambda _: None)
             store.close()
 
     house.on_boundary = move

@@ -37,7 +37,7 @@ class _OnlyLater(click.Command):
 @click.option("--until", metavar="TIME", help="Instead: 18:30, or 2026-11-21T18:30.")
 @click.pass_obj
 def extend_command(session: Session, name: str, by: str | None, until: str | None) -> int:
-    """Move the expiry of a machine: so much later, or to a time.
+    """Move the expiry of a machine, or of all of a gang: so much later, or to a time.
 
     It is done when its cloud or the timer on the machine has confirmed it. Until then the earlier
     of both ends counts, and later commands go on asking.
@@ -45,19 +45,23 @@ def extend_command(session: Session, name: str, by: str | None, until: str | Non
     if (by is None) == (until is None):
         raise click.UsageError("say by how much (2h), or --until when: one of both")
     later = None if by is None else duration_flag(by, "extend")
-    ((realm, _),) = find(session, [name]).items()
+    ((realm, _),) = find(session, [name], gangs=True).items()
     now = session.now(realm)
     at = None if until is None else moment(until, now)
 
-    async def ask() -> Machine:
+    async def ask() -> tuple[Machine, ...]:
         async with session.broker(realm, Progress(session)) as broker:
-            return await broker.extend(name, by=later, until=at)
+            return await broker.extend_gang(name, by=later, until=at)
 
-    machine = session.run(ask())
+    machines = session.run(ask())
     from gpubroker import wire
 
-    session.show(lambda: wire.instance(machine), lambda: [told(realm, machine, now)])
-    pending = not machine.confirmed and machine.expiry != "controller_only"
+    rows = [wire.instance(machine) for machine in machines]
+    session.show(
+        lambda: rows if len(rows) > 1 else rows[0],
+        lambda: [told(realm, machine, now) for machine in machines],
+    )
+    pending = any(not one.confirmed and one.expiry != "controller_only" for one in machines)
     return failures.FAILED if pending else failures.DONE
 
 

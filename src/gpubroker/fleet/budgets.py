@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 
 import msgspec
@@ -93,19 +93,22 @@ def check_plan(store: Store, request: LaunchRequest, plan: Plan, now: datetime) 
     rows = [row for row in store.budgets.all() if row.hard]
     if not rows or not plan.ranked:
         return
-    launch = LaunchSpend(
-        id="",
-        name=request.name or "",
-        wanted="running",
-        project=request.project,
-        tags=msgspec.json.encode(request.tags).decode(),
-        candidates=msgspec.json.encode(plan.ranked).decode(),
-        tolerance=request.max_price_increase,
-        max_price=request.query.max_price,
-        expires_at=None if plan.expires_at is None else plan.expires_at.timestamp(),
-        ended_at=None,
-    )
-    _refuse(rows, _Ledgers(store.budgets, launch), frozenset({launch.id}), now)
+    nodes = [
+        LaunchSpend(
+            id=f"node {number}",
+            name=request.name or "",
+            wanted="running",
+            project=request.project,
+            tags=msgspec.json.encode(request.tags).decode(),
+            candidates=msgspec.json.encode(plan.ranked).decode(),
+            tolerance=request.max_price_increase,
+            max_price=request.query.max_price,
+            expires_at=None if plan.expires_at is None else plan.expires_at.timestamp(),
+            ended_at=None,
+        )
+        for number in range(request.nodes)
+    ]
+    _refuse(rows, _Ledgers(store.budgets, nodes), frozenset(one.id for one in nodes), now)
 
 
 def guard(
@@ -175,9 +178,9 @@ def _refuse(
 
 
 class _Ledgers:
-    """Read once for each beginning of a period; `adding` is a launch that is not stored yet."""
+    """Read once for each beginning of a period; `adding` are launches that are not stored yet."""
 
-    def __init__(self, budgets: Budgets, adding: LaunchSpend | None = None) -> None:
+    def __init__(self, budgets: Budgets, adding: Sequence[LaunchSpend] = ()) -> None:
         self._budgets = budgets
         self._adding = adding
         self._read: dict[float, Ledger] = {}
@@ -186,8 +189,7 @@ class _Ledgers:
         at = when.timestamp()
         if at not in self._read:
             ledger = self._budgets.ledger(at)
-            if self._adding is not None:
-                ledger.launches.append(self._adding)
+            ledger.launches.extend(self._adding)
             self._read[at] = ledger
         return self._read[at]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -52,13 +53,17 @@ SIDE_BY_SIDE = 16
 
 
 async def extend(
-    ctx: Context, launch: LaunchRow, *, by: timedelta | None, until: datetime | None
+    ctx: Context, launches: Sequence[LaunchRow], *, by: timedelta | None, until: datetime | None
 ) -> None:
-    """Wish for another end, then ask for it until it is confirmed, CONFIRM_S at most.
+    """Wish for another end of all, then ask for it until it is confirmed, CONFIRM_S at most.
 
     Raises WrongState, Invalid, Unsupported, BudgetExceeded: nothing was changed then.
     """
-    wish(ctx, launch, by=by, until=until)
+    wish(ctx, launches, by=by, until=until)
+    await asyncio.gather(*(_confirm(ctx, launch) for launch in launches))
+
+
+async def _confirm(ctx: Context, launch: LaunchRow) -> None:
     deadline = ctx.at() + CONFIRM_S
     async with held(ctx, launch.id) as work:
         while not await _tried(ctx, work) and ctx.at() < deadline:
@@ -72,18 +77,20 @@ async def extend(
                 await _move_timer(ctx, work, attempt, wished)
 
 
-def wish(ctx: Context, launch: LaunchRow, *, by: timedelta | None, until: datetime | None) -> None:
-    """Write it down, within the launch's own cap and all budgets. Raises as `extend`."""
-    wished = _wished(ctx, launch, by=by, until=until)
-    attempt = _in_use(ctx.store.attempts(launch.id))
-    if attempt is not None:
-        _refuse_what_cannot_be(ctx, launch, attempt, wished)
-    _refuse_above_cap(ctx, launch, wished)
-    guard = budgets.guard([launch.id], ctx.now(), undone=f"{launch.name} was not extended")
-    data = {"former": launch.expires_at, "expires_at": wished}
+def wish(
+    ctx: Context, launches: Sequence[LaunchRow], *, by: timedelta | None, until: datetime | None
+) -> None:
+    """Write it down, within the launches' own caps and all budgets. Raises as `extend`."""
+    wishes = {}
+    for launch in launches:
+        wished = wishes[launch.id] = _wished(ctx, launch, by=by, until=until)
+        attempt = _in_use(ctx.store.attempts(launch.id))
+        if attempt is not None:
+            _refuse_what_cannot_be(ctx, launch, attempt, wished)
+        _refuse_above_cap(ctx, launch, wished)
+    undone = f"{launches[0].gang_name or launches[0].name} was not extended"
     ctx.boundary("extension next")
-    if not ctx.store.expiries.move(launch.id, wished, ctx.at(), data, guard):
-        raise WrongState(f"{launch.name} is over, or being ended: its end cannot be moved")
+    ctx.store.expiries.move(wishes, ctx.at(), budgets.guard(wishes, ctx.now(), undone=undone))
     ctx.boundary("extension wished")
 
 

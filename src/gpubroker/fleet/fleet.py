@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 
 from gpubroker.catalog.clouds import parse_offer_id
@@ -244,9 +244,21 @@ class Fleet:
 
         Raises WrongState, Invalid, Unsupported, BudgetExceeded: nothing was changed then.
         """
-        launch = self.find(name)
-        await expiring.extend(self.context, launch, by=by, until=until)
-        return self._machine(self.context.store.launch(launch.id))
+        (machine,) = await self._extend((name,), by, until)
+        return machine
+
+    async def extend_gang(
+        self, name: str, *, by: timedelta | None = None, until: datetime | None = None
+    ) -> tuple[Machine, ...]:
+        """As `extend`, all machines of a gang that have not ended, or none."""
+        return await self._extend(self.named(name), by, until)
+
+    async def _extend(
+        self, names: Iterable[str], by: timedelta | None, until: datetime | None
+    ) -> tuple[Machine, ...]:
+        launches = [self.find(name) for name in names]
+        await expiring.extend(self.context, launches, by=by, until=until)
+        return tuple(self._machine(self.context.store.launch(one.id)) for one in launches)
 
     async def stop(self, name: str) -> Machine:
         """Stop, and wait until the provider says so. Its disk goes on costing."""
@@ -286,7 +298,8 @@ class Fleet:
             while True:
                 try:
                     instance = await watching.look(self.context, work, attempt, provider)
-                    if instance.state is state and (stopping or instance.ssh is not None):
+                    reached = stopping or instance.ssh or not provider.capabilities.logs_in
+                    if instance.state is state and reached:
                         break
                     if self.context.at() - asked_at > ASK_AGAIN_S:
                         if provider.capabilities.stop_wipes:

@@ -139,7 +139,7 @@ async def _inside(
     ctx: Context, work: Work, attempt: AttemptRow, provider: Provider, instance: Instance
 ) -> str | float:
     """What a look at the machine found good; else the seconds until the next step."""
-    if provider.capabilities.ssh == "none" or ctx.probe is None:
+    if not provider.capabilities.logs_in or ctx.probe is None:
         return ""
     if instance.ssh is None:
         _enforce_deadline(ctx, work, attempt)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
+from gpubroker.model.errors import WrongState
 from gpubroker.store.database import Database
 from gpubroker.store.events import record
 from gpubroker.store.rows import AttemptRow, LaunchRow
@@ -27,30 +27,36 @@ class Expiries:
         self._db = db
 
     def move(
-        self,
-        launch_id: str,
-        expires_at: float,
-        at: float,
-        data: Mapping[str, Any],
-        guard: Callable[[Database], None],
-    ) -> bool:
-        """Wish for another end. No lease is needed: whoever keeps watch makes it true.
+        self, wishes: Mapping[str, float], at: float, guard: Callable[[Database], None]
+    ) -> None:
+        """Wish for other ends, by launch. No lease is needed: whoever keeps watch makes it true.
 
-        What was confirmed is of the former wish, and is forgotten. `guard` is asked before the
-        commit: what it raises undoes all. False where the launch is over or being ended.
+        What was confirmed is of the former wish, and is forgotten. All or none: `guard` is asked
+        before the commit, and what it raises undoes all. Raises WrongState where one of them is
+        over or being ended.
         """
         with self._db.transaction() as db:
-            moved = db.execute(
-                "UPDATE launches SET expires_at = ?, end_wished = 1 WHERE id = ? "
-                "AND wanted <> 'gone' AND ended_at IS NULL",
-                (expires_at, launch_id),
-            )
-            if moved.rowcount != 1:
-                return False
-            db.execute("UPDATE attempts SET expires_at = NULL WHERE launch_id = ?", (launch_id,))
-            record(db, at, "extended", launch_id, None, data)
+            for launch_id, expires_at in sorted(wishes.items()):
+                self._move_one(db, launch_id, expires_at, at)
             guard(db)
-        return True
+
+    @staticmethod
+    def _move_one(db: Database, launch_id: str, expires_at: float, at: float) -> None:
+        launch = db.execute(
+            f"SELECT name, wanted, ended_at, expires_at FROM launches WHERE id = ? {db.locking}",  # noqa: S608 - a constant
+            (launch_id,),
+        ).fetchone()
+        if launch is None:
+            raise KeyError(launch_id)
+        if launch["wanted"] == "gone" or launch["ended_at"] is not None:
+            raise WrongState(f"{launch['name']} is over, or being ended: its end cannot be moved")
+        db.execute(
+            "UPDATE launches SET expires_at = ?, end_wished = 1 WHERE id = ?",
+            (expires_at, launch_id),
+        )
+        db.execute("UPDATE attempts SET expires_at = NULL WHERE launch_id = ?", (launch_id,))
+        data = {"former": launch["expires_at"], "expires_at": expires_at}
+        record(db, at, "extended", launch_id, None, data)
 
     def unconfirmed(self) -> list[AttemptRow]:
         """Machines in use whose wished end nothing but a running gpubroker knows, and could."""
