@@ -47,7 +47,8 @@ STARTUP = {
 SSH = {
     "sshd": "an SSH server that the cloud sets up",
     "bootstrap": "an SSH server that gpubroker's startup script sets up",
-    "exec": "the cloud's own exec call stands in for SSH",
+    "portal": "a server of the cloud's, which admits the keys of its portal page only",
+    "exec": "none: the vendor's own command line opens a shell",
     "forward": "through a forwarded port",
     "none": "none",
 }
@@ -55,14 +56,14 @@ SSH_KEYS = {
     "inline": "given with the create",
     "attached": "given to the made machine, one by one, before it counts as ready",
     "registry": "registered with the cloud, named at the create",
-    "account_set": "all keys of the account",
+    "account_set": "those of the account, set by a person",
     "metadata": "in the machine's metadata",
     "bootstrap": "by gpubroker's startup script",
 }
 ENV = {"native": "passed by the cloud", "bootstrap": "set by the startup script", "none": "none"}
 PORTS = {
     "any_tcp": "any TCP port, at any time",
-    "http_only": "HTTP only",
+    "http_only": "those asked for at the create, for HTTP: each is an HTTPS address",
     "at_create": "those asked for at the create",
     "firewall": "those that the firewall opens",
     "none": "none",

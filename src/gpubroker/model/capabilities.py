@@ -31,7 +31,8 @@ class Capabilities(Struct, frozen=True, kw_only=True):
     image: Literal["container", "docker_on_vm", "none"]
     startup: Literal["cloud_init", "script", "args", "over_ssh", "none"]
     startup_max_bytes: int
-    ssh: Literal["sshd", "bootstrap", "exec", "forward", "none"]
+    ssh: Literal["sshd", "bootstrap", "portal", "exec", "forward", "none"]
+    """`portal`: a server that admits only keys which a person sets on the vendor's page."""
     ssh_keys: Literal["inline", "attached", "registry", "account_set", "metadata", "bootstrap"]
     """`attached`: given to the made machine, key by key (KeyAttachable), before it is ready."""
     ssh_keys_max: int = 16
@@ -54,6 +55,8 @@ class Capabilities(Struct, frozen=True, kw_only=True):
     gone: Literal["404", "tombstone", "absent"]
     scoped_list: bool = False
     async_create: bool = False
+    queues: bool = False
+    """No create is refused for capacity: it waits, and a phase's deadline ends the waiting."""
     billing: Literal["exact", "daily", "balance", "manual"]
     billing_lag_s: float = 0
     billing_query_cost: Nanos = FREE
@@ -64,6 +67,11 @@ class Capabilities(Struct, frozen=True, kw_only=True):
     public_prices: bool = False
     """Offers are told without a key."""
     limits: tuple[Limit, ...]
+
+    @property
+    def logs_in(self) -> bool:
+        """Whether gpubroker itself gets in over SSH: elsewhere a machine that runs is ready."""
+        return self.ssh in {"sshd", "bootstrap"}
 
 
 def needed(capabilities: Capabilities, spec: LaunchSpec) -> tuple[Resource, ...]:
