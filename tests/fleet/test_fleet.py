@@ -12,6 +12,7 @@ import pytest
 from gpubroker.fleet.context import Probed
 from gpubroker.fleet.errors import AccountChanged, NothingToBeHad, StillThere, UnknownName
 from gpubroker.fleet.requests import LaunchRequest
+from gpubroker.fleet.warned import recent
 from gpubroker.model.errors import (
     AuthFailed,
     BrokerError,
@@ -273,6 +274,26 @@ async def test_a_machine_that_vanished_is_recorded_as_lost(house: House) -> None
     shown = await fleet.show("train-1")
     assert shown.error_code == "lost"
     assert house.store.names() == set()
+
+
+async def test_a_machine_that_is_made_and_never_shown_is_told_of(house: House) -> None:
+    # As where the key was another account's for this one call.
+    elsewhere: list[Any] = []
+
+    def take_away(boundary: str) -> None:
+        if boundary == "created recorded" and not elsewhere:
+            elsewhere.append(house.cloud.machines.pop())
+
+    house.on_boundary = take_away
+    fleet = house.open()
+    machine = await house.launch(fleet)
+    assert len(elsewhere) == 1
+    assert machine.state is State.RUNNING
+    [told] = [event for event in house.events if event.kind == "never_seen"]
+    assert told.data["provider_id"] == elsewhere[0].id
+    [warning] = recent(house.store, house.cloud.clock.now().timestamp())
+    assert (warning.kind, warning.severity) == ("never_seen", "critical")
+    assert "look whether another account of yours has it" in warning.text
 
 
 async def test_a_look_that_fails_leaves_the_last_known_state(house: House) -> None:

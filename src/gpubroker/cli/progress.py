@@ -52,6 +52,13 @@ LINES: dict[str, tuple[str, Callable[[Told], str]]] = {
     "expired": ("!", lambda told: f"its time was over{_of(told, 'why', ': ')}"),
     "preempted": ("!", lambda told: f"taken away by the cloud{_of(told, 'reason', ': ')}"),
     "lost": ("!", lambda told: f"ended at the cloud by somebody else{_of(told, 'reason', ': ')}"),
+    "never_seen": (
+        "!",
+        lambda told: (
+            f"{told.get('provider')} said that it made {told.get('provider_id')}, and never showed "
+            "it: look whether another account of yours has it"
+        ),
+    ),
     "waiting_for_stock": (
         "·",
         lambda told: (

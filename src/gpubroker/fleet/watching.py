@@ -28,6 +28,7 @@ async def watch(ctx: Context, work: Work, attempt: AttemptRow) -> float:
         instance = await look(ctx, work, attempt, provider)
     except NotFound as missing:
         if ctx.at() - (attempt.made_at or 0) > provider.capabilities.list_lag_s:
+            _never_seen(work, attempt)
             doom(ctx, work, attempt, f"the provider has no such machine: {missing}")
         return LOOK_S
     except BrokerError as trouble:
@@ -45,6 +46,20 @@ async def watch(ctx: Context, work: Work, attempt: AttemptRow) -> float:
     else:
         _enforce_deadline(ctx, work, attempt)
     return LOOK_S
+
+
+def _never_seen(work: Work, attempt: AttemptRow) -> None:
+    """The cloud said that it made it: if our key was another account's just then, it is there."""
+    if attempt.instance is not None:
+        return
+    with work.writing() as write:
+        write.event(
+            "never_seen",
+            attempt.id,
+            provider=attempt.provider,
+            provider_id=attempt.ref_id,
+            console_url=attempt.console_url,
+        )
 
 
 async def look(ctx: Context, work: Work, attempt: AttemptRow, provider: Provider) -> Instance:

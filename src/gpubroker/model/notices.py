@@ -62,6 +62,12 @@ KINDS: Mapping[str, Kind] = {
         "{name} is gone at {provider} ({provider_id}); gpubroker did not end it",
         outlives=True,
     ),
+    "never_seen": Kind(
+        "critical",
+        "{provider} said that it made {provider_id} for {name}, and never showed it: look whether "
+        "another account of yours has it, {console_url}",
+        outlives=True,
+    ),
     "bill_differs": Kind(
         "warning",
         "{name}: {provider} billed {billed:money}, {metered:money} were metered",
