@@ -6,10 +6,12 @@ import os
 import pwd
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -45,9 +47,52 @@ def _free_port() -> int:
         return port
 
 
-@pytest.fixture(scope="session")
-def postgres_server() -> Iterator[str]:
-    """The address of a server of our own on loopback; it ends with the tests."""
+class PostgresServer:
+    """A real server of our own on loopback, which can be stopped and started again."""
+
+    def __init__(self, programs: Path, folder: Path) -> None:
+        self._programs, self._folder, self._port = programs, folder, _free_port()
+        self._prefix = _as_server(folder)
+        self._running: subprocess.Popen[bytes] | None = None
+        self.url = f"postgres://gpubroker:{_PASSWORD}@127.0.0.1:{self._port}/postgres"
+        password = folder / "password"
+        password.write_text(_PASSWORD)
+        password.chmod(0o644)
+        subprocess.run(
+            [*self._prefix, programs / "initdb", "-D", folder / "data", "-U", "gpubroker",
+             "--pwfile", password, "-A", "scram-sha-256", "-E", "UTF8", "--locale=C", "--no-sync"],
+            check=True, capture_output=True, cwd=folder,
+        )  # fmt: skip
+
+    def start(self) -> None:
+        if self._running is not None:
+            return
+        settings = {
+            "listen_addresses": "127.0.0.1",
+            "port": self._port,
+            "unix_socket_directories": "",
+            "fsync": "off",
+            "max_connections": 100,
+        }
+        options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        log = self._folder / "log"
+        with log.open("wb") as file:
+            self._running = subprocess.Popen(
+                [*self._prefix, self._programs / "postgres", "-D", self._folder / "data", *options],
+                stdout=file, stderr=file, cwd=self._folder,
+            )  # fmt: skip
+        _until_it_answers(self.url, self._running, log)
+
+    def stop(self) -> None:
+        """At once, as `pg_ctl stop -m immediate`: no client is told anything."""
+        if self._running is not None:
+            self._running.send_signal(signal.SIGQUIT)
+            self._running.wait(30)
+            self._running = None
+
+
+@contextmanager
+def _server() -> Iterator[PostgresServer]:
     programs = _programs()
     if programs is None:
         missing = "no PostgreSQL server is installed (Debian: apt-get install postgresql)"
@@ -55,38 +100,29 @@ def postgres_server() -> Iterator[str]:
             pytest.fail(missing)
         pytest.skip(missing)
     folder = Path(tempfile.mkdtemp(prefix="gpubroker-postgres-"))
-    prefix, data, port = _as_server(folder), folder / "data", _free_port()
-    password = folder / "password"
-    password.write_text(_PASSWORD)
-    password.chmod(0o644)
     try:
-        subprocess.run(
-            [*prefix, programs / "initdb", "-D", data, "-U", "gpubroker", "--pwfile", password,
-             "-A", "scram-sha-256", "-E", "UTF8", "--locale=C", "--no-sync"],
-            check=True, capture_output=True, cwd=folder,
-        )  # fmt: skip
-        settings = {
-            "listen_addresses": "127.0.0.1",
-            "port": port,
-            "unix_socket_directories": "",
-            "fsync": "off",
-            "max_connections": 100,
-        }
-        options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-        with (folder / "log").open("wb") as log:
-            server = subprocess.Popen(
-                [*prefix, programs / "postgres", "-D", data, *options],
-                stdout=log, stderr=log, cwd=folder,
-            )  # fmt: skip
+        server = PostgresServer(programs, folder)
         try:
-            url = f"postgres://gpubroker:{_PASSWORD}@127.0.0.1:{port}/postgres"
-            _until_it_answers(url, server, folder / "log")
-            yield url
+            server.start()
+            yield server
         finally:
-            server.terminate()
-            server.wait(30)
+            server.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """The address of a server that the tests share; it ends with them."""
+    with _server() as server:
+        yield server.url
+
+
+@pytest.fixture(scope="module")
+def own_postgres() -> Iterator[PostgresServer]:
+    """One that a test may stop and start."""
+    with _server() as server:
+        yield server
 
 
 def _until_it_answers(url: str, server: subprocess.Popen[bytes], log: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.conftest import PostgresServer
 
 from gpubroker.fleet.observing import observe
 from gpubroker.store import sqlite
@@ -75,6 +76,23 @@ async def test_postgresql_that_cuts_every_connection_is_told_and_loses_nothing(
     with pytest.raises(StoreError, match=r"does not answer .* taken up again when it does"):
         await _life(house)
     assert cutting.done
+    await _heals(house, boundary)
+
+
+@pytest.mark.parametrize("boundary", ["sending committed", "created", "terminate sent"])
+async def test_postgresql_that_is_down_in_mid_launch_is_told_and_loses_nothing(
+    make_house: Callable[..., House], own_postgres: PostgresServer, boundary: str
+) -> None:
+    house = make_house(postgres=own_postgres.url, carrier="tag", list_lag_s=10.0)
+    house.on_boundary = stopping = Once(boundary, own_postgres.stop)
+    try:
+        with pytest.raises(StoreError, match=r"does not answer .* taken up again when it does"):
+            await _life(house)
+        assert stopping.done
+        with pytest.raises(StoreError, match="PostgreSQL"):
+            house.open()
+    finally:
+        own_postgres.start()
     await _heals(house, boundary)
 
 
