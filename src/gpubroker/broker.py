@@ -15,8 +15,8 @@ from msgspec import structs
 from gpubroker.model.errors import Invalid, WrongState
 from gpubroker.model.home import Home
 from gpubroker.model.query import Query, SortKey
-from gpubroker.model.terms import Market
-from gpubroker.ssh_access import SshAccess
+from gpubroker.model.terms import Market, State
+from gpubroker.ssh_access import SshAccess, refuse_without_login
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
@@ -546,9 +546,14 @@ class Broker:
         return self._fleet().variables(name)
 
     async def endpoint(self, name: str) -> Machine:
-        """Like show, and sure to have an SSH endpoint. Raises WrongState where it has none."""
+        """Like show, and sure to have an SSH endpoint.
+
+        Raises WrongState where it has none, Unsupported where it never will.
+        """
         machine = await self.show(name)
         if machine.ssh is None:
+            if machine.state is State.RUNNING:
+                refuse_without_login(machine)
             raise WrongState(
                 f"{name} is {machine.state} ({machine.phase}): there is nothing to log in to. "
                 f"gpubroker show {name} follows it"

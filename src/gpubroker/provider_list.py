@@ -38,6 +38,7 @@ def _info(known: Cloud, found: list[Found], accounts: Accounts) -> ProviderInfo:
         status=status,
         enabled=known.name not in accounts.switched_off(),
         accounts=tuple(_account(one, accounts) for one in found),
+        answers=registry.answers(known.name) if built else frozenset(),
         facts=known.facts,
     )
 

@@ -193,3 +193,13 @@ class SshAccess:
         if ran.code in {None, ssh.SSH_FAILED}:
             raise Unavailable(f"the machine does not answer over SSH ({ran.stderr.strip()[-200:]})")
         return ran
+
+
+def refuse_without_login(machine: Machine) -> None:
+    """Unsupported where its cloud has no SSH, naming what works instead."""
+    from gpubroker.catalog.clouds import way_in
+    from gpubroker.model.errors import Unsupported
+
+    if other := way_in(machine.provider, machine.provider_id):
+        reached = "".join(f". Port {key}: {at}" for key, at in machine.ports.items())
+        raise Unsupported(f"{machine.name}: {other}{reached}", provider=machine.provider)

@@ -12,8 +12,9 @@ from urllib.parse import unquote
 
 import msgspec
 
-from gpubroker.catalog.clouds import offer_id
+from gpubroker.catalog.clouds import offer_id, way_in
 from gpubroker.catalog.gpus import model as known_model
+from gpubroker.market.same_machine import direct_offer
 from gpubroker.model.capabilities import Capabilities
 from gpubroker.model.gpu import GpuModel
 from gpubroker.model.identity import attempt_name, parse_name
@@ -136,6 +137,7 @@ def offer(row: Offer, *, disk_gb: float, needs_key: bool = False) -> Json:
         "min_cuda": row.min_cuda,
         "max_hours": row.max_hours,
         "upstream": row.upstream,
+        "same_as": offer_id(*direct) if (direct := direct_offer(row)) else None,
         "account": row.account,
     }
 
@@ -343,6 +345,11 @@ def plan(plan_: Plan, *, disk_gb: float) -> Json:
         "ended_by": dict(plan_.ended_by),
         "kept_by": list(plan_.kept_by),
         "only_gpubroker_ends": list(plan_.unkept),
+        "ways_in": {
+            name: other
+            for name in dict.fromkeys(planned.offer.provider for planned in plan_.ranked)
+            if (other := way_in(name))
+        },
         "total": plan_.total,
     }
 
@@ -363,6 +370,7 @@ def provider(
         "key_variable": info.key_variable,
         "variables": list(info.variables),
         "capabilities": None if capabilities is None else _plain(capabilities),
+        "answers": sorted(info.answers),
         "health": info.health,
         "status": info.status,
         "enabled": info.enabled,

@@ -9,6 +9,7 @@ import pytest
 
 from gpubroker.cli.offers import COLUMNS, narrow_lines, offer_rows
 from gpubroker.cli.table import fitting, table
+from gpubroker.cli.words import NOTHING
 from gpubroker.model.gpu import Gpu
 from gpubroker.model.money import nanos
 from gpubroker.model.offer import Price
@@ -259,3 +260,23 @@ def test_providers_name_the_variables_that_are_read(run: Any) -> None:
     told = run("providers", "--json").json["providers"][0]
     assert told["is_configured"] is False
     assert told["variables"] == ["VAST_AI_API_KEY"]
+
+
+def test_what_clouds_can_do_stands_side_by_side(run: Any, world: Any) -> None:
+    from gpubroker.cli.abilities import COLUMNS, Declared, rows
+    from gpubroker.providers import registry
+
+    clouds = {
+        name: Declared(name, registry.provider_class(name).capabilities, registry.answers(name))
+        for name in registry.ready()
+    }
+    titles = [column.title for column in COLUMNS]
+    told = {row[0]: dict(zip(titles, row, strict=True)) for row in rows(clouds.values())}
+    assert set(told) == set(registry.ready())
+    assert told["vast_ai"]["SPOT"] == "bid"
+    assert (told["lambda_labs"]["SPOT"], told["lambda_labs"]["STOP"]) == (NOTHING, NOTHING)
+    assert told["lambda_labs"]["ENDED BY"] == "keeper"
+    assert told["verda"]["KEYLESS"] == "yes"
+    assert all(all(cell for cell in row.values()) for row in told.values())
+    screen = run("providers", "--table").out
+    assert screen.splitlines()[0].split()[:2] == ["CLOUD", "MACHINES"]

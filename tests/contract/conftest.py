@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -46,7 +46,8 @@ module, allowed_s = sys.argv[1], int(sys.argv[2])
 importlib.import_module(module)
 package = module.partition(".")[0]
 for name in [name for name in sys.modules if name.partition(".")[0] == package]:
-    del sys.modules[name]
+    if sys.argv[3] == "anew":
+        del sys.modules[name]
 gc.collect()
 gc.freeze()
 for line in sys.stdin:
@@ -74,10 +75,12 @@ for line in sys.stdin:
 class WarmPython:
     """A vendor's environment whose interpreter is forked for each command: a start costs little."""
 
-    def __init__(self, program: Path, module: str, folder: Path) -> None:
+    def __init__(self, program: Path, module: str, folder: Path, *, anew: bool = True) -> None:
+        """`anew=False`: a library that takes long to import, and reads no settings at that."""
         self.program, self._folder = program, folder
+        words = [module, str(COMMAND_S), "anew" if anew else "kept"]
         self._process = subprocess.Popen(
-            [program.with_name("python"), "-c", _KEPT_WARM, module, str(COMMAND_S)],
+            [program.with_name("python"), "-c", _KEPT_WARM, *words],
             env={"HOME": str(folder), "PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -129,9 +132,9 @@ class Judge:
         """
         return self._checked(words, ok, *await self._run(words, typed=typed))
 
-    async def code(self, text: str) -> str:
+    async def code(self, text: str, typed: str = "") -> str:
         """What a script prints that uses the vendor's library; it must not fail."""
-        return self._checked((text,), True, *await self._run((), text))
+        return self._checked((text,), True, *await self._run((), text, typed))
 
     async def cold(self, *words: str) -> str:
         """As `__call__`, by the installed program in a process of its own."""
@@ -319,6 +322,167 @@ def verda(served: Served, verda_python: WarmPython, tmp_path: Path) -> Judge:
     return Judge(verda_python, home, served.sandbox.env("verda"))
 
 
+HYPERSTACK_NEEDS = (
+    "annotated-types==0.8.0", "pydantic==2.14.3", "pydantic_core==2.50.4",
+    "python-dateutil==4.0.0", "typing-inspection==0.4.5", "typing_extensions==4.16.0",
+    "tzdata==2026.6", "urllib3==2.8.0",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def hyperstack_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmPython]:
+    """Hyperstack's own library, ready to be run; it brings no program."""
+    override = "GPUBROKER_JUDGE_HYPERSTACK"
+    program = installed_judge("hyperstack", "1.56.1a0", "python", override, HYPERSTACK_NEEDS)
+    folder = tmp_path_factory.mktemp("hyperstack")
+    python = WarmPython(program, "hyperstack", folder, anew=False)
+    yield python
+    python.close()
+
+
+@pytest.fixture
+def hyperstack(served: Served, hyperstack_python: WarmPython, tmp_path: Path) -> Judge:
+    """Hyperstack's own library, with the key of the sandbox's own account."""
+    home = tmp_path / "hyperstack-home"
+    home.mkdir()
+    return Judge(hyperstack_python, home, served.sandbox.env("hyperstack"))
+
+
+JARVISLABS_NEEDS = (
+    "annotated-doc==0.0.7", "annotated-types==0.8.0", "anyio==4.16.0", "certifi==2026.10.18",
+    "click==8.5.1", "h11==0.16.0", "httpcore==1.0.9", "httpx==0.28.1", "idna==3.20",
+    "markdown-it-py==4.3.0", "mdurl==0.1.2", "platformdirs==4.14.7", "prompt_toolkit==3.0.53",
+    "pydantic==2.14.3", "pydantic_core==2.50.4", "Pygments==2.21.0", "questionary==2.1.1",
+    "rich==15.0.0", "shellingham==1.5.4", "tomli_w==1.2.0", "typer==0.29.2",
+    "typing-inspection==0.4.5", "typing_extensions==4.16.0", "wcwidth==0.9.4",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def jarvislabs_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmPython]:
+    """Jarvis Labs' own client, ready to be run."""
+    override = "GPUBROKER_JUDGE_JARVISLABS"
+    program = installed_judge("jarvislabs", "0.2.19", "jl", override, JARVISLABS_NEEDS)
+    python = WarmPython(program, "jarvislabs.cli.app", tmp_path_factory.mktemp("jarvislabs"))
+    yield python
+    python.close()
+
+
+@pytest.fixture
+def jl(served: Served, jarvislabs_python: WarmPython, tmp_path: Path) -> Judge:
+    """Jarvis Labs' own client, with the key of the sandbox's own account; it knows no address
+    but its vendor's: a test must lead it through the proxy."""
+    home = tmp_path / "jarvislabs-home"
+    home.mkdir()
+    env = served.sandbox.env("jarvislabs") | {"JL_NO_UPDATE_CHECK": "1"}
+    return Judge(jarvislabs_python, home, env)
+
+
+SALAD_NEEDS = (
+    "certifi==2026.10.18", "charset-normalizer==3.5.2", "idna==3.20", "requests==2.34.2",
+    "urllib3==2.8.0",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def salad_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmPython]:
+    """SaladCloud's own library, ready to be run; it brings no program."""
+    override = "GPUBROKER_JUDGE_SALAD"
+    program = installed_judge("salad-cloud-sdk", "0.9.0a17", "python", override, SALAD_NEEDS)
+    python = WarmPython(program, "salad_cloud_sdk", tmp_path_factory.mktemp("salad"))
+    yield python
+    python.close()
+
+
+@pytest.fixture
+def salad(served: Served, salad_python: WarmPython, tmp_path: Path) -> Judge:
+    """SaladCloud's own library, with the key of the sandbox's own account."""
+    home = tmp_path / "salad-home"
+    home.mkdir()
+    return Judge(salad_python, home, served.sandbox.env("salad"))
+
+
+FLUIDSTACK_NEEDS = (
+    "annotated-types==0.8.0", "anyio==4.16.0", "certifi==2026.10.18", "h11==0.16.0",
+    "httpcore==1.0.9", "httpx==0.28.1", "idna==3.20", "pydantic==2.14.3",
+    "pydantic_core==2.50.4", "typing-inspection==0.4.5", "typing_extensions==4.16.0",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def fluidstack_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmPython]:
+    """FluidStack's own library, ready to be run; it brings no program."""
+    override = "GPUBROKER_JUDGE_FLUIDSTACK"
+    program = installed_judge("fluidstack", "0.0.8", "python", override, FLUIDSTACK_NEEDS)
+    folder = tmp_path_factory.mktemp("fluidstack")
+    python = WarmPython(program, "FluidStack.client", folder, anew=False)
+    yield python
+    python.close()
+
+
+@pytest.fixture
+def fluidstack(served: Served, fluidstack_python: WarmPython, tmp_path: Path) -> Judge:
+    """FluidStack's own library, with the key of the sandbox's own account."""
+    home = tmp_path / "fluidstack-home"
+    home.mkdir()
+    return Judge(fluidstack_python, home, served.sandbox.env("fluidstack"))
+
+
+LYCEUM_NEEDS = (
+    "annotated-doc==0.0.7", "anyio==4.16.0", "boto3==1.42.62", "botocore==1.42.97",
+    "certifi==2026.10.18", "click==8.5.1", "h11==0.16.0", "httpcore==1.0.9", "httpx==0.28.1",
+    "idna==3.20", "jmespath==1.1.0", "markdown-it-py==4.3.0", "mdurl==0.1.2", "PyJWT==2.13.0",
+    "Pygments==2.21.0", "python-dateutil==2.9.0.post0", "rich==14.3.3", "s3transfer==0.16.1",
+    "shellingham==1.5.4", "six==1.17.0", "typer==0.24.1", "typing_extensions==4.16.0",
+    "urllib3==2.8.0",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def lyceum_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmPython]:
+    """Lyceum's own client, ready to be run."""
+    override = "GPUBROKER_JUDGE_LYCEUM"
+    program = installed_judge("lyceum-cli", "1.2.2", "lyceum", override, LYCEUM_NEEDS)
+    python = WarmPython(program, "lyceum.main", tmp_path_factory.mktemp("lyceum"))
+    yield python
+    python.close()
+
+
+@pytest.fixture
+def lyceum(served: Served, lyceum_python: WarmPython, tmp_path: Path) -> Judge:
+    """Lyceum's own client, with the key of the sandbox's own account; it takes its address from
+    its own file alone."""
+    home, env = tmp_path / "lyceum-home", served.sandbox.env("lyceum")
+    (home / ".lyceum").mkdir(parents=True)
+    settings = {"api_key": env["LYCEUM_API_KEY"], "base_url": env["LYCEUM_API_URL"]}
+    (home / ".lyceum" / "config.json").write_text(json.dumps(settings))
+    return Judge(lyceum_python, home, env)
+
+
+NORTHFLANK_NEEDS = (
+    "anyio==4.16.0", "certifi==2026.10.18", "h11==0.16.0", "httpcore==1.0.9", "httpx==0.28.1",
+    "idna==3.20", "typing_extensions==4.16.0", "websockets==17.4",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def northflank_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmPython]:
+    """Northflank's own library, ready to be run; it brings no program."""
+    override = "GPUBROKER_JUDGE_NORTHFLANK"
+    program = installed_judge("northflank", "2.1.0", "python", override, NORTHFLANK_NEEDS)
+    python = WarmPython(program, "northflank", tmp_path_factory.mktemp("northflank"))
+    yield python
+    python.close()
+
+
+@pytest.fixture
+def northflank(served: Served, northflank_python: WarmPython, tmp_path: Path) -> Judge:
+    """Northflank's own library, with the key of the sandbox's own account."""
+    home = tmp_path / "northflank-home"
+    home.mkdir()
+    return Judge(northflank_python, home, served.sandbox.env("northflank"))
+
+
 # --- our client ---------------------------------------------------------------------------
 
 
@@ -373,8 +537,8 @@ async def our_runpod(served: Served) -> AsyncIterator[RunPod]:
 # --- the vendors' specifications ----------------------------------------------------------
 
 
-def vendor_document(name: str) -> dict[str, Any]:
-    """A specification, by its place in the folder of all vendors'."""
+def vendor_text(name: str) -> str:
+    """A vendor's file, by its place in the folder of all vendors'."""
     folder = os.environ.get("GPUBROKER_SPECS")
     file = Path(folder or "/nonexistent") / name
     if not file.exists():
@@ -382,8 +546,16 @@ def vendor_document(name: str) -> dict[str, Any]:
         if os.environ.get("GPUBROKER_REQUIRE_SPECS") == "1":
             pytest.fail(why)
         pytest.skip(why)
-    text = file.read_text()
-    document: dict[str, Any] = json.loads(text) if name.endswith("json") else yaml.safe_load(text)
+    return file.read_text()
+
+
+def vendor_document(name: str) -> dict[str, Any]:
+    """A specification, by its place in the folder of all vendors'."""
+    text = vendor_text(name)
+    if name.endswith("json"):
+        document: dict[str, Any] = json.loads(text)
+    else:
+        document = yaml.load(text, Loader=yaml.CSafeLoader)
     return document
 
 
@@ -391,8 +563,8 @@ def vendor_document(name: str) -> dict[str, Any]:
 def closed() -> Callable[..., Document]:
     """`closed("acme/openapi.yaml", {"Machine": ("field",)})`: see `Document`."""
 
-    def make(name: str, more: Mapping[str, Sequence[str]] | None = None) -> Document:
-        return Document(vendor_document(name), more)
+    def make(name: str, *more: Any, **how: Any) -> Document:
+        return Document(vendor_document(name), *more, **how)
 
     return make
 
@@ -401,27 +573,3 @@ def closed() -> Callable[..., Document]:
 def specification() -> dict[str, Any]:
     """Vast.ai's own OpenAPI document."""
     return vendor_document("vast_ai/openapi.yaml")
-
-
-@pytest.fixture(scope="session")
-def lambda_specification() -> dict[str, Any]:
-    """Lambda's own OpenAPI document."""
-    return vendor_document("lambda_labs/openapi-1.8.3.json")
-
-
-@pytest.fixture(scope="session")
-def runpod_specification() -> dict[str, Any]:
-    """RunPod's own OpenAPI document of REST v2."""
-    return vendor_document("runpod/rest-v2-openapi.json")
-
-
-@pytest.fixture(scope="session")
-def digitalocean_specification() -> dict[str, Any]:
-    """DigitalOcean's own OpenAPI document, of what concerns droplets."""
-    return vendor_document("digitalocean/digitalocean-v2-trimmed.json")
-
-
-@pytest.fixture(scope="session")
-def verda_specification() -> dict[str, Any]:
-    """An OpenAPI document of Verda's API by others: the vendor's own could not be had."""
-    return vendor_document("verda/thirdparty-reconstruction-openapi.yml")

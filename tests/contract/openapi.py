@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 
 import httpx2
@@ -54,13 +55,17 @@ class Document:
     """One document. A path is told as it stands in there, without the servers' part.
 
     `more`: schema -> fields that its objects have beside the document's, with a reason at their
-    place of definition; a field that the document has after all is an error.
+    place of definition; a field that the document has after all is an error. A mapping tells
+    their forms as well. `refusal`: the schema of refusals that the document forgets.
     """
 
     def __init__(
-        self, raw: Mapping[str, Any], more: Mapping[str, Sequence[str]] | None = None
+        self,
+        raw: Mapping[str, Any],
+        more: Mapping[str, Sequence[str] | Mapping[str, Any]] | None = None,
+        refusal: str = "",
     ) -> None:
-        self.raw = raw
+        self.raw, self._refusal = raw, refusal
         schemas = raw.get("components", {}).get("schemas", {}) or raw.get("definitions", {})
         whole = dict(schemas)
         for name, fields in (more or {}).items():
@@ -68,7 +73,8 @@ class Document:
             assert not set(fields) & has.keys(), (
                 f"{name}: the document has {set(fields) & set(has)}"
             )
-            whole[name] = {**whole[name], "properties": {**has, **dict.fromkeys(fields, True)}}
+            forms = fields if isinstance(fields, Mapping) else dict.fromkeys(fields, True)
+            whole[name] = {**whole[name], "properties": {**has, **forms}}
         parts = {name: closed(one, part=True) for name, one in whole.items()}
         self._parts = {"components": {"schemas": parts}, "definitions": parts}
 
@@ -111,10 +117,22 @@ class Document:
         told = answers.get(str(status)) or answers.get(status) or answers.get("default")
         if told is None:
             yield "", f"HTTP {status} is not in the document"
+            if self._refusal and status >= HTTPStatus.BAD_REQUEST:
+                yield from self.faults({"$ref": f"#/components/schemas/{self._refusal}"}, body)
             return
-        schema = self._schema_of(self._resolved(told))
+        told = self._resolved(told)
+        schema = self._schema_of(told)
         if schema is not None:
             yield from self.faults(schema, body)
+        elif body and not told.keys() & {"content", "schema"}:
+            yield "", "a body where the document has none"
+
+    def schema_of_answer(self, method: str, path: str, status: int) -> Any:
+        """None where the document tells no form; KeyError where it knows no such call."""
+        known = self.path_of(method, path)
+        answers = self.raw["paths"][known][method.lower()]["responses"]
+        told = answers.get(str(status)) or answers.get(status) or answers.get("default")
+        return self._schema_of(self._resolved(told)) if told else None
 
     def faults_of_request(self, request: httpx2.Request, path: str) -> Iterator[tuple[str, str]]:
         """(field, what is wrong) of a request to `path`, real or as in the document."""
@@ -174,13 +192,21 @@ class Conversation:
     """Calls of an emulator, each with its answer and what the document says against it.
 
     `root`: what stands before the document's paths. `headers` carry the key; may be changed.
+    `pause_s`: passes before each call, at clouds that count them; may be changed.
     """
 
     def __init__(
-        self, served: Served, document: Document, root: str, headers: Mapping[str, str]
+        self,
+        served: Served,
+        document: Document,
+        root: str,
+        headers: Mapping[str, str],
+        pause_s: float = 0,
     ) -> None:
         self.served, self.document, self.root = served, document, root
-        self.headers = dict(headers)
+        self.headers, self.pause_s = dict(headers), pause_s
+        self.said: list[tuple[str, httpx2.Response]] = []
+        """("METHOD /path", its answer), in turn."""
         self.found: dict[tuple[str, str], str] = {}
         """("METHOD /path status", field) -> what the document says against it."""
         self.succeeded: set[str] = set()
@@ -191,12 +217,15 @@ class Conversation:
         more["headers"] = {**self.headers, **more.get("headers", {})}
         if body is not None:
             more["json"] = body
+        if self.pause_s:
+            await self.served.advance(self.pause_s)
         answer = await self.served.http.request(method, f"{self.root}{path}", **more)
         told: Any = answer.text
         if "json" in answer.headers.get("content-type", ""):
             told = answer.json()
         known = self.document.path_of(method, path.partition("?")[0])
         call = f"{method} {known}"
+        self.said.append((call, answer))
         if answer.is_success:
             self.succeeded.add(call)
         for field, wrong in self.document.faults_of_answer(method, known, answer.status_code, told):

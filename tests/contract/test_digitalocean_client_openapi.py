@@ -6,31 +6,27 @@ Of its requests, and of the recorded answers that its tests read.
 from __future__ import annotations
 
 import json
-import os
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
-from jsonschema import (  # type: ignore[import-untyped]  # it ships no types
-    Draft202012Validator,
-)
+from tests.contract.openapi import Document
+from tests.providers.scripted import Scripted, connected
 
 from gpubroker.model.errors import NotFound
 from gpubroker.model.identity import Attempt, Ref
 from gpubroker.model.launch import LaunchSpec
 from gpubroker.model.query import Query
 from gpubroker.model.terms import Resource
-from gpubroker.providers.accounts import Account
 from gpubroker.providers.digitalocean import DigitalOcean
-from gpubroker.providers.http import Transport
 
 pytestmark = pytest.mark.judge
 FIXTURES = Path(__file__).parents[1] / "providers" / "fixtures" / "digitalocean"
 A_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJxVJ1SPSM9vG2n2fSKZ0eiFO0Ptc1jD3dhKkq8bCQh9"
+DROPLET = "3164444"
 VOLUME = Ref("digitalocean", "default", "", "506f78a4-e098-11e5-ad9f-000f53306ae1")
 RECORDED = {
     "account.json": "GET /v2/account 200",
@@ -39,7 +35,7 @@ RECORDED = {
     "keys.json": "GET /v2/account/keys 200",
     "key-made.json": "POST /v2/account/keys 201",
     "made.json": "POST /v2/droplets 202",
-    "sold-out.json": "POST /v2/droplets default",
+    "sold-out.json": "POST /v2/droplets 422",
     "list.json": "GET /v2/droplets 200",
     "running.json": "GET /v2/droplets/{droplet_id} 200",
     "new.json": "GET /v2/droplets/{droplet_id} 200",
@@ -59,103 +55,26 @@ UNRECORDED = {
     "DELETE /v2/account/keys/{ssh_key_identifier}": None,
     "DELETE /v2/volumes/{volume_id}": None,
 }
-_COMPOSED = ("allOf", "anyOf", "oneOf")
 
 
 @pytest.fixture(scope="module")
-def document() -> dict[str, Any]:
-    folder = os.environ.get("GPUBROKER_SPECS")
-    file = Path(folder or "/nonexistent") / "digitalocean" / "digitalocean-v2-trimmed.json"
-    if not file.exists():
-        why = "GPUBROKER_SPECS does not name a folder with the vendors' specifications"
-        if os.environ.get("GPUBROKER_REQUIRE_SPECS") == "1":
-            pytest.fail(why)
-        pytest.skip(why)
-    read: dict[str, Any] = json.loads(file.read_text())
-    return read
+def document(closed: Callable[..., Document]) -> Document:
+    return closed("digitalocean/digitalocean-v2-trimmed.json")
 
 
-def closed(schema: Any, *, part: bool = False) -> Any:
-    """OpenAPI 3.0 as JSON Schema, with every object closed to fields that it does not list.
-
-    `part`: of a composition, which is closed as a whole, at the place of its use.
-    """
-    if not isinstance(schema, dict):
-        return schema
-    tight = dict(schema)
-    for word in _COMPOSED:
-        if word in tight:
-            tight[word] = [closed(one, part=True) for one in tight[word]]
-    if "properties" in tight:
-        tight["properties"] = {name: closed(one) for name, one in tight["properties"].items()}
-    if "items" in tight:
-        tight["items"] = closed(tight["items"])
-    # YAML 1.1 reads the word `off` as false, and the published document has it so.
-    if False in tight.get("enum", ()):
-        tight["enum"] = ["off" if word is False else word for word in tight["enum"]]
-    if tight.pop("nullable", False) and "type" in tight:
-        tight["type"] = [tight["type"], "null"]
-    if not part and ({*_COMPOSED, "properties", "$ref"} & tight.keys()):
-        tight["unevaluatedProperties"] = False
-    return tight
+def told(file: str) -> Any:
+    return json.loads((FIXTURES / file).read_text())
 
 
-def faults(document: dict[str, Any], schema: Any, body: Any) -> Iterator[str]:
-    known = document["components"]["schemas"].items()
-    schemas = {name: closed(one, part=True) for name, one in known}
-    root = {**closed(schema), "components": {"schemas": schemas}}
-    for error in Draft202012Validator(root).iter_errors(body):
-        yield f"{error.json_path}: {error.message[:300]}"
+def call_of(document: Document, request: httpx2.Request) -> str:
+    """As in the document; KeyError where it knows no such call."""
+    return f"{request.method} {document.path_of(request.method, request.url.path)}"
 
 
-def operation_of(document: dict[str, Any], request: httpx2.Request) -> str:
-    """`GET /v2/droplets`, as in the document; KeyError where it knows no such call."""
-    for path, methods in document["paths"].items():
-        pattern = re.sub(r"\\\{\w+\\\}", r"[0-9a-f-]+", re.escape(path))
-        if request.method.lower() in methods and re.fullmatch(pattern, request.url.path):
-            return f"{request.method} {path}"
-    raise KeyError(f"{request.method} {request.url.path}")
-
-
-def faults_in_query(known: Mapping[str, Any], request: httpx2.Request) -> Iterator[str]:
-    listed = {one["name"]: one["schema"] for one in known.get("parameters", ())}
-    for name, value in request.url.params.items():
-        if name not in listed:
-            yield f"{name} in the query is not in the document"
-            continue
-        number = listed[name].get("type") == "integer"
-        told = int(value) if number and value.isdecimal() else value
-        for error in Draft202012Validator(listed[name]).iter_errors(told):
-            yield f"{name}: {error.message}"
-
-
-def faults_in_request(document: dict[str, Any], request: httpx2.Request) -> Iterator[str]:
-    method, path = operation_of(document, request).split()
-    known = document["paths"][path][method.lower()]
-    if not request.headers["authorization"].startswith("Bearer "):
-        yield "no bearer token"
-    yield from faults_in_query(known, request)
-    if "requestBody" in known:
-        schema = known["requestBody"]["content"]["application/json"]["schema"]
-        yield from faults(document, schema, json.loads(request.content or b"null"))
-    elif request.content:
-        yield "a body where the document has none"
-
-
-class Recorder:
-    """Answers each call with its recorded answer, and keeps the requests."""
-
-    def __init__(self, document: dict[str, Any]) -> None:
-        self.document = document
-        self.requests: list[httpx2.Request] = []
-
-    def __call__(self, request: httpx2.Request) -> httpx2.Response:
-        self.requests.append(request)
-        call = operation_of(self.document, request)
-        if call in ANSWERS:
-            return httpx2.Response(200, content=(FIXTURES / ANSWERS[call]).read_bytes())
-        body = UNRECORDED[call]
-        return httpx2.Response(204) if body is None else httpx2.Response(200, json=body)
+def faults(document: Document, request: httpx2.Request) -> list[str]:
+    found = [wrong for _, wrong in document.faults_of_request(request, request.url.path)]
+    bearer = request.headers["authorization"].startswith("Bearer ")
+    return found if bearer else [*found, "no bearer token"]
 
 
 async def _one_life(ocean: DigitalOcean) -> None:
@@ -192,72 +111,62 @@ async def _one_life(ocean: DigitalOcean) -> None:
         assert (await ocean.get(ref)).ref == ref
         assert (await ocean.list("")).complete
         await ocean.terminate(ref)
-    assert (await ocean.billing(ref, began, None)).amount
+    assert (await ocean.billing(ref, began, began)).amount
     assert (await ocean.resources("")).complete
     await ocean.discard(Resource.SSH_KEY, key)
     await ocean.discard(Resource.VOLUME, VOLUME)
 
 
-def ocean_on(wire: Any) -> DigitalOcean:
-    account = Account(
-        "digitalocean", "default", {"DIGITALOCEAN_ACCESS_TOKEN": "k3y-0f-the-tests-n0t-real"}
-    )
-    transport = Transport(
-        "digitalocean",
-        "https://ocean.test",
-        auth=lambda: DigitalOcean.authorization(account),
-        wire=httpx2.MockTransport(wire),
-    )
-    return DigitalOcean(account, transport)
-
-
-async def test_our_requests_are_as_the_document_says(document: dict[str, Any]) -> None:
-    vendor = Recorder(document)
-    await _one_life(ocean_on(vendor))
-    asked = {operation_of(document, request) for request in vendor.requests}
-    assert asked == {*ANSWERS, *UNRECORDED}
-    found = {
-        operation_of(document, request): list(faults_in_request(document, request))
-        for request in vendor.requests
+async def test_our_requests_are_as_the_document_says(document: Document) -> None:
+    scripted = Scripted()
+    real = {
+        "droplet_id": DROPLET,
+        "invoice_uuid": told("invoices.json")["invoices"][0]["invoice_uuid"],
+        "ssh_key_identifier": str(told("key-made.json")["ssh_key"]["id"]),
+        "volume_id": VOLUME.id,
     }
-    assert not any(found.values()), found
+    for call, file in ANSWERS.items():
+        scripted.says(call.format(**real), told(file))
+    for call, body in UNRECORDED.items():
+        scripted.says(call.format(**real), body)
+    await _one_life(connected(DigitalOcean, scripted))
+    asked = {call_of(document, request) for request in scripted.requests}
+    assert asked == {*ANSWERS, *UNRECORDED}
+    for request in scripted.requests:
+        assert not faults(document, request), call_of(document, request)
 
 
 @pytest.mark.parametrize(("file", "call"), RECORDED.items())
 def test_each_recorded_answer_is_as_the_document_says(
-    document: dict[str, Any], file: str, call: str
+    document: Document, file: str, call: str
 ) -> None:
     method, path, status = call.split()
-    answer = document["paths"][path][method.lower()]["responses"][status]
-    schema = answer["content"]["application/json"]["schema"]
-    assert not list(faults(document, schema, json.loads((FIXTURES / file).read_text())))
+    assert not list(document.faults_of_answer(method, path, int(status), told(file)))
 
 
 async def test_the_documents_own_words_for_what_is_not_there_are_understood(
-    document: dict[str, Any],
+    document: Document,
 ) -> None:
-    known = document["paths"]["/v2/droplets/{droplet_id}"]
-    for method, call in (("get", "get"), ("delete", "terminate")):
+    known = document.raw["paths"]["/v2/droplets/{droplet_id}"]
+    scripted = Scripted()
+    for method in ("get", "delete"):
         said = known[method]["responses"]["404"]["content"]["application/json"]["example"]
-        ocean = ocean_on(lambda _, said=said: httpx2.Response(404, json=said))
-        asked = getattr(ocean, call)(Ref("digitalocean", "default", "", "3164444"))
-        if call == "get":
-            with pytest.raises(NotFound):
-                await asked
-        else:
-            await asked
+        scripted.says(f"{method.upper()} /v2/droplets/{DROPLET}", said, status=404)
+    ocean, ref = connected(DigitalOcean, scripted), Ref("digitalocean", "default", "", DROPLET)
+    with pytest.raises(NotFound):
+        await ocean.get(ref)
+    await ocean.terminate(ref)
 
 
-def test_a_request_that_the_document_does_not_know_is_found(document: dict[str, Any]) -> None:
-    def request(method: str, path: str, body: Any) -> httpx2.Request:
+def test_a_request_that_the_document_does_not_know_is_found(document: Document) -> None:
+    def wrong(method: str, path: str, body: Any = None) -> list[str]:
         headers = {"authorization": "Basic x"}
-        return httpx2.Request(method, f"https://ocean.test{path}", json=body, headers=headers)
+        request = httpx2.Request(method, f"https://ocean.test{path}", json=body, headers=headers)
+        return faults(document, request)
 
-    body = {"name": "gb_x", "size": "s", "image": "i", "quantity": 1}
-    found = list(faults_in_request(document, request("POST", "/v2/droplets?per_page=5", body)))
-    assert any("no bearer token" in one for one in found)
-    assert any("per_page" in one for one in found)
-    assert any("not valid under any of the given schemas" in one for one in found)
+    found = "\n".join(wrong("POST", "/v2/droplets?per_page=5", {"name": "gb_x", "size": "s"}))
+    for part in ("no bearer token", "document's query", "any of the given schemas"):
+        assert part in found
     fitting = {"name": "gb-x", "size": "s", "image": "i"}
     changes: tuple[dict[str, Any], ...] = (
         {},
@@ -266,11 +175,8 @@ def test_a_request_that_the_document_does_not_know_is_found(document: dict[str, 
         {"ssh_keys": [{}]},
     )
     for change in changes:
-        faulty = list(
-            faults_in_request(document, request("POST", "/v2/droplets", fitting | change))
-        )
+        faulty = wrong("POST", "/v2/droplets", {**fitting, **change})
         assert (len(faulty) > 1) == bool(change), faulty
-    listed = list(faults_in_request(document, request("GET", "/v2/droplets?type=gpu", None)))
-    assert any("'gpu'" in one for one in listed)
+    assert "'gpu'" in wrong("GET", "/v2/droplets?type=gpu")[0]
     with pytest.raises(KeyError):
-        operation_of(document, request("POST", "/v2/tags", {}))
+        wrong("POST", "/v2/tags", {})

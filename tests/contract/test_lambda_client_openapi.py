@@ -6,25 +6,20 @@ Of its requests, and of the recorded answers that its tests read.
 from __future__ import annotations
 
 import json
-import os
-import re
-from collections.abc import Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
-from jsonschema import (  # type: ignore[import-untyped]  # it ships no types
-    Draft202012Validator,
-)
+from tests.contract.openapi import Document
+from tests.providers.scripted import Scripted, connected
 
 from gpubroker.model.identity import Attempt, Ref
 from gpubroker.model.launch import LaunchSpec
 from gpubroker.model.query import Query
 from gpubroker.model.terms import Resource
-from gpubroker.providers.accounts import Account
-from gpubroker.providers.http import Transport
 from gpubroker.providers.lambda_labs import LambdaLabs
 
 pytestmark = pytest.mark.judge
@@ -66,76 +61,23 @@ RECORDED = {
 
 
 @pytest.fixture(scope="module")
-def document() -> dict[str, Any]:
-    folder = os.environ.get("GPUBROKER_SPECS")
-    file = Path(folder or "/nonexistent") / "lambda_labs" / "openapi-1.8.3.json"
-    if not file.exists():
-        why = "GPUBROKER_SPECS does not name a folder with the vendors' specifications"
-        if os.environ.get("GPUBROKER_REQUIRE_SPECS") == "1":
-            pytest.fail(why)
-        pytest.skip(why)
-    read: dict[str, Any] = json.loads(file.read_text())
-    return read
+def document(closed: Callable[..., Document]) -> Document:
+    return closed("lambda_labs/openapi-1.8.3.json")
 
 
-def closed(schema: Any) -> Any:
-    """The schema with every object that lists its properties closed to others."""
-    if isinstance(schema, list):
-        return [closed(item) for item in schema]
-    if not isinstance(schema, dict):
-        return schema
-    tight = {name: closed(value) for name, value in schema.items()}
-    if isinstance(tight.get("properties"), dict) and tight["properties"]:
-        tight.setdefault("additionalProperties", False)
-    return tight
+def told(file: str) -> Any:
+    return json.loads((FIXTURES / file).read_text())
 
 
-def faults(document: dict[str, Any], schema: Any, body: Any) -> Iterator[str]:
-    root = {**closed(schema), "components": {"schemas": closed(document["components"]["schemas"])}}
-    for error in Draft202012Validator(root).iter_errors(body):
-        yield f"{error.json_path}: {error.message}"
+def call_of(document: Document, request: httpx2.Request) -> str:
+    """As in the document; KeyError where it knows no such call."""
+    return f"{request.method} {document.path_of(request.method, request.url.path)}"
 
 
-def operation_of(document: dict[str, Any], request: httpx2.Request) -> str:
-    """`GET /api/v1/ssh-keys`, as in the document; KeyError where it knows no such call."""
-    for path, methods in document["paths"].items():
-        pattern = re.sub(r"\\\{\w+\\\}", r"[0-9a-f]+", re.escape(path))
-        if request.method.lower() in methods and re.fullmatch(pattern, request.url.path):
-            return f"{request.method} {path}"
-    raise KeyError(f"{request.method} {request.url.path}")
-
-
-def faults_in_request(document: dict[str, Any], request: httpx2.Request) -> Iterator[str]:
-    method, path = operation_of(document, request).split()
-    known = document["paths"][path][method.lower()]
-    if not request.headers["authorization"].startswith("Bearer "):
-        yield "no bearer token"
-    if request.url.query:
-        yield "a query that is not in the document"
-    if "requestBody" in known:
-        schema = known["requestBody"]["content"]["application/json"]["schema"]
-        yield from faults(document, schema, json.loads(request.content or b"null"))
-    elif request.content:
-        yield "a body where the document has none"
-
-
-class Recorder:
-    """Answers each call with its recorded answer, and keeps the requests."""
-
-    def __init__(self, document: dict[str, Any]) -> None:
-        self.document = document
-        self.requests: list[httpx2.Request] = []
-        self.answers: dict[str, Any] = {
-            call.removesuffix(" 200"): json.loads((FIXTURES / file).read_text())
-            for file, call in RECORDED.items()
-            if call.endswith(" 200")
-        }
-        self.answers["GET /api/v1/firewall-rulesets"] = {"data": []}
-        self.answers["POST /api/v1/firewall-rulesets"] = {"data": RULESET}
-
-    def __call__(self, request: httpx2.Request) -> httpx2.Response:
-        self.requests.append(request)
-        return httpx2.Response(200, json=self.answers[operation_of(self.document, request)])
+def faults(document: Document, request: httpx2.Request) -> list[str]:
+    found = [wrong for _, wrong in document.faults_of_request(request, request.url.path)]
+    bearer = request.headers["authorization"].startswith("Bearer ")
+    return found if bearer else [*found, "no bearer token"]
 
 
 async def _one_life(labs: LambdaLabs) -> None:
@@ -170,43 +112,37 @@ async def _one_life(labs: LambdaLabs) -> None:
         await labs.terminate(ref)
 
 
-async def test_our_requests_are_as_the_document_says(document: dict[str, Any]) -> None:
-    vendor = Recorder(document)
-    account = Account("lambda_labs", "default", {"LAMBDA_API_KEY": "k3y-0f-the-tests-n0t-real"})
-    transport = Transport(
-        "lambda_labs",
-        "https://lambda.test",
-        auth=lambda: LambdaLabs.authorization(account),
-        wire=httpx2.MockTransport(vendor),
-    )
-    await _one_life(LambdaLabs(account, transport))
-    assert {operation_of(document, request) for request in vendor.requests} == OF_ONE_LIFE
-    found = {
-        operation_of(document, request): list(faults_in_request(document, request))
-        for request in vendor.requests
-    }
-    assert not any(found.values()), found
+async def test_our_requests_are_as_the_document_says(document: Document) -> None:
+    scripted = Scripted()
+    for file, call in RECORDED.items():
+        if call.endswith(" 200") and file != "booting.json":
+            scripted.says(call.removesuffix(" 200").format(id=ID), told(file))
+    scripted.says("GET /api/v1/firewall-rulesets", {"data": []})
+    scripted.says("POST /api/v1/firewall-rulesets", {"data": RULESET})
+    await _one_life(connected(LambdaLabs, scripted))
+    assert {call_of(document, request) for request in scripted.requests} == OF_ONE_LIFE
+    for request in scripted.requests:
+        assert not request.url.query
+        assert not faults(document, request), call_of(document, request)
 
 
 @pytest.mark.parametrize(("file", "call"), RECORDED.items())
 def test_each_recorded_answer_is_as_the_document_says(
-    document: dict[str, Any], file: str, call: str
+    document: Document, file: str, call: str
 ) -> None:
     method, path, status = call.split()
-    answer = document["paths"][path][method.lower()]["responses"][status]
-    schema = answer["content"]["application/json"]["schema"]
-    assert not list(faults(document, schema, json.loads((FIXTURES / file).read_text())))
+    assert not list(document.faults_of_answer(method, path, int(status), told(file)))
 
 
-def test_a_request_that_the_document_does_not_know_is_found(document: dict[str, Any]) -> None:
-    def request(method: str, path: str, body: Any) -> httpx2.Request:
+def test_a_request_that_the_document_does_not_know_is_found(document: Document) -> None:
+    def wrong(path: str, body: Any) -> str:
         headers = {"authorization": "Basic x"}
-        return httpx2.Request(method, f"https://lambda.test{path}", json=body, headers=headers)
+        request = httpx2.Request("POST", f"https://lambda.test{path}", json=body, headers=headers)
+        return "\n".join(faults(document, request))
 
     body = {"region_name": "mars-1", "instance_type_name": "x", "quantity": 1}
-    found = faults_in_request(document, request("POST", "/api/v1/instance-operations/launch", body))
-    text = "\n".join(found)
+    text = wrong("/api/v1/instance-operations/launch", body)
     for part in ("no bearer token", "mars-1", "quantity", "ssh_key_names"):
         assert part in text
     with pytest.raises(KeyError):
-        operation_of(document, request("POST", "/api/v1/instance-operations/stop", {}))
+        wrong("/api/v1/instance-operations/stop", {})

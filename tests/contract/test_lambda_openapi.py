@@ -2,97 +2,56 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from jsonschema import (  # type: ignore[import-untyped]  # it ships no types
-    Draft202012Validator,
-)
+from tests.contract.openapi import Conversation, Document
 
 if TYPE_CHECKING:
     from tests.sandbox.conftest import Served
 
 pytestmark = pytest.mark.judge
-V1 = "/lambda_labs/api/v1"
+ROOT = "/lambda_labs"
+V1 = "/api/v1"
+LAUNCH = "/instance-operations/launch"
 KEY = "secret_judge_0123456789abcdef.tokentokentoken"
 PUBLIC = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAA me"
 
 ANSWERS: dict[tuple[str, str], str] = {
-    ("POST /instance-operations/terminate 400", ""): (
+    ("POST /api/v1/instance-operations/terminate 400", ""): (
         "refused while `actions` say so; the document names no answer"
     ),
-    ("POST /instance-operations/restart 400", ""): "as terminate",
-    ("PUT /firewall-rules 400", ""): "an invalid rule, in the usual form; the document has none",
-    ("PATCH /firewall-rulesets/{id} 400", ""): "as PUT /firewall-rules",
-    ("PATCH /firewall-rulesets/global 400", ""): "as PUT /firewall-rules",
-    ("GET /instances 400", ""): "an unknown parameter, in the usual form",
-    ("GET /instances 500", ""): "the internal error of other paths",
+    ("POST /api/v1/instance-operations/restart 400", ""): "as terminate",
+    (
+        "PUT /api/v1/firewall-rules 400",
+        "",
+    ): "an invalid rule, in the usual form; the document has none",
+    ("PATCH /api/v1/firewall-rulesets/{id} 400", ""): "as PUT /firewall-rules",
+    ("PATCH /api/v1/firewall-rulesets/global 400", ""): "as PUT /firewall-rules",
+    ("GET /api/v1/instances 400", ""): "an unknown parameter, in the usual form",
+    ("GET /api/v1/instances 500", ""): "the internal error of other paths",
 }
 """(operation and status, field): why the emulator says something else than the document."""
 
 
-def closed(schema: Any) -> Any:
-    """The schema with every object that lists its properties closed to others."""
-    if isinstance(schema, list):
-        return [closed(item) for item in schema]
-    if not isinstance(schema, dict):
-        return schema
-    tight = {name: closed(value) for name, value in schema.items() if name != "example"}
-    if isinstance(tight.get("properties"), dict) and tight["properties"]:
-        tight.setdefault("additionalProperties", False)
-    return tight
-
-
-def faults_in(document: dict[str, Any], operation: str, body: Any) -> Iterator[tuple[str, str]]:
-    """(field, what is wrong) of an answer; `operation` is `GET /ssh-keys 200`."""
-    method, path, status = operation.split()
-    answers = document["paths"][f"/api/v1{path}"][method.lower()]["responses"]
-    if status not in answers:
-        yield "", f"HTTP {status} is not in the document"
-        return
-    schema = answers[status]["content"]["application/json"]["schema"]
-    root = {**closed(schema), "components": closed(document["components"])}
-    checked = Draft202012Validator(root, format_checker=Draft202012Validator.FORMAT_CHECKER)
-    for error in checked.iter_errors(body):
-        named = [str(part) for part in error.absolute_path if not isinstance(part, int)]
-        yield named[-1] if named else "", error.message
-
-
-class Conversation:
-    """Calls of the emulator, each with the document's name for its path."""
-
-    def __init__(self, served: Served, document: dict[str, Any]) -> None:
-        self.served, self.document = served, document
-        self.said: list[tuple[str, Any]] = []
-
-    async def __call__(
-        self, method: str, path: str, body: Any = None, *, key: str | None = KEY
-    ) -> Any:
-        """What is under `data`, or the error."""
-        await self.served.advance(12)
-        answer = await self.served.ask(method, f"{V1}{path}", body, key=key)
-        named = f"{method} {self._name(path.partition('?')[0], method)} {answer.status_code}"
-        self.said.append((named, answer.json()))
-        return answer.json().get("data")
-
-    def _name(self, path: str, method: str) -> str:
-        known = [
-            full.removeprefix("/api/v1")
-            for full, methods in self.document["paths"].items()
-            if method.lower() in methods
-        ]
-        fits = [n for n in known if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", n), path)]
-        return str(min(fits, key=lambda name: "{" in name))
-
-
-LAUNCH = "/instance-operations/launch"
 A10: dict[str, Any] = {
     "region_name": "us-west-1",
     "instance_type_name": "gpu_1x_a10",
     "ssh_key_names": ["mine"],
 }
+
+
+@pytest.fixture
+def document(closed: Callable[..., Document]) -> Document:
+    return closed("lambda_labs/openapi-1.8.3.json")
+
+
+class Unwrapping(Conversation):
+    """Paths below `/api/v1`; of what is answered, what is under `data`."""
+
+    async def __call__(self, method: str, path: str, body: Any = None, **more: Any) -> Any:
+        return (await super().__call__(method, f"{V1}{path}", body, **more)).get("data")
 
 
 async def _about_instances(ask: Conversation) -> None:
@@ -128,8 +87,7 @@ async def _about_instances(ask: Conversation) -> None:
         {"region_name": "us-east-1", "file_system_names": ["data"]},
     ):
         await ask("POST", LAUNCH, {**A10, **wrong})
-    fault = {"provider": "lambda_labs", "operation": "create", "kind": "quota", "times": 1}
-    await ask.served.control("POST", "faults", fault)
+    await ask.fault("create", "quota")
     await ask("POST", LAUNCH, A10)
     await ask("DELETE", f"/filesystems/{disk['id']}")
     await ask("DELETE", f"/firewall-rulesets/{ruleset['id']}")
@@ -179,42 +137,28 @@ async def _about_the_account(ask: Conversation) -> None:
     await ask("PATCH", ruleset, {"name": "x"})
     await ask("GET", "/audit-events")
     await ask("GET", "/audit-events?start=yesterday")
-    fault = {"provider": "lambda_labs", "operation": "list", "kind": "server_error", "times": 1}
-    await ask.served.control("POST", "faults", fault)
+    await ask.fault("list", "server_error")
     await ask("GET", "/instances")
-    for path in ask.document["paths"]:
-        for method in ask.document["paths"][path]:
-            plain = path.removeprefix("/api/v1").replace("{id}", "nothing")
-            await ask(method.upper(), plain, key="invalid-key")
+    ask.headers["Authorization"] = "Bearer invalid-key"
+    for call in ask.document.calls():
+        method, path = call.split()
+        await ask(method, path.removeprefix(V1).replace("{id}", "nothing"))
 
 
 async def test_answers_are_as_the_document_says_but_for_the_named_deviations(
-    served: Served, lambda_specification: dict[str, Any]
+    served: Served, document: Document
 ) -> None:
-    ask = Conversation(served, lambda_specification)
+    headers = {"Authorization": f"Bearer {KEY}"}
+    ask = Unwrapping(served, document, ROOT, headers, pause_s=12)
     await _about_instances(ask)
     await _about_the_account(ask)
-    found = {
-        (operation, field): wrong
-        for operation, body in ask.said
-        for field, wrong in faults_in(lambda_specification, operation, body)
-    }
-    unexplained = {key: wrong for key, wrong in found.items() if key not in ANSWERS}
-    assert not unexplained, "\n".join(f"{key}: {wrong}" for key, wrong in unexplained.items())
-    assert set(ANSWERS) - set(found) == set(), "no deviation any more"
-    succeeded = {said.rpartition(" ")[0] for said, _ in ask.said if said.endswith(" 200")}
-    every = {
-        f"{method.upper()} {path.removeprefix('/api/v1')}"
-        for path, methods in lambda_specification["paths"].items()
-        for method in methods
-    }
-    assert every - succeeded == set(), "each operation of the document succeeded once"
+    ask.agrees_but_for(ANSWERS)
+    assert ask.succeeded == document.calls(), "each operation of the document succeeded once"
 
 
-def test_a_field_that_the_document_does_not_know_is_found(
-    lambda_specification: dict[str, Any],
-) -> None:
+def test_a_field_that_the_document_does_not_know_is_found(document: Document) -> None:
     row = {"id": "1", "name": "x", "public_key": "y", "shoe_size": 43}
-    (wrong,) = faults_in(lambda_specification, "GET /ssh-keys 200", {"data": [row]})
+    told = {"data": [row]}
+    (wrong,) = document.faults_of_answer("GET", f"{V1}/ssh-keys", 200, told)
     assert "shoe_size" in wrong[1]
-    assert dict(faults_in(lambda_specification, "GET /ssh-keys 302", {}))
+    assert list(document.faults_of_answer("GET", f"{V1}/ssh-keys", 302, {}))

@@ -5,19 +5,14 @@ Of its requests, with unknown fields closed, and of how it reads the document's 
 
 from __future__ import annotations
 
-import json
-import os
-import re
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import httpx2
 import pytest
-from jsonschema import (  # type: ignore[import-untyped]  # it ships no types
-    Draft202012Validator,
-)
+from tests.contract.openapi import Document
+from tests.providers.scripted import START, Scripted, connected
 
 from gpubroker.model.gpu import Gpu
 from gpubroker.model.identity import Attempt, Ref
@@ -26,14 +21,11 @@ from gpubroker.model.launch import LaunchSpec, RegistryAuth
 from gpubroker.model.money import Nanos
 from gpubroker.model.offer import Offer, Price
 from gpubroker.model.terms import Availability, Kind, Market, Resource, Source, State
-from gpubroker.providers.accounts import Account
-from gpubroker.providers.http import Transport
-from gpubroker.providers.runpod import SHOWN, RunPod
+from gpubroker.providers.runpod import RunPod
 
 pytestmark = pytest.mark.judge
-NOW = datetime(2026, 6, 1, 13, tzinfo=UTC)
 ME = {"data": {"myself": {"id": "user_1", "clientBalance": 12.5}}}
-POD = Ref("runpod", "default", "", "7h9k2m4n6p")
+POD, REGISTRY = Ref("runpod", "default", "", "7h9k2m4n6p"), "6n2k8v4d"
 OF_ONE_LIFE = {
     "GET /v2/registries",
     "POST /v2/registries",
@@ -47,123 +39,30 @@ OF_ONE_LIFE = {
 }
 
 
-@pytest.fixture(scope="session")
-def document() -> dict[str, Any]:
-    """RunPod's own OpenAPI document of REST v2."""
-    folder = os.environ.get("GPUBROKER_SPECS")
-    file = Path(folder or "/nonexistent") / "runpod" / "rest-v2-openapi.json"
-    if not file.exists():
-        why = "GPUBROKER_SPECS does not name a folder with the vendors' specifications"
-        if os.environ.get("GPUBROKER_REQUIRE_SPECS") == "1":
-            pytest.fail(why)
-        pytest.skip(why)
-    read: dict[str, Any] = json.loads(file.read_text())
-    return read
+@pytest.fixture(scope="module")
+def document(closed: Callable[..., Document]) -> Document:
+    return closed("runpod/rest-v2-openapi.json")
 
 
-class Examples:
-    """A vendor that answers with the examples of its own document, and remembers the requests."""
-
-    def __init__(self, document: dict[str, Any]) -> None:
-        self.document = document
-        self.heard: list[tuple[str, httpx2.Request]] = []
-
-    def __call__(self, request: httpx2.Request) -> httpx2.Response:
-        if request.url.path == "/graphql":
-            return httpx2.Response(200, json=ME)
-        operation = operation_of(self.document, request)
-        self.heard.append((operation, request))
-        answers = known(self.document, operation)["responses"]
+def examples(document: Document) -> Scripted:
+    """A vendor that answers with the examples of its own document."""
+    scripted = Scripted().says("POST /graphql", ME)
+    for call in OF_ONE_LIFE:
+        method, path = call.split()
+        answers = document.raw["paths"][path][method.lower()]["responses"]
         status = min(code for code in answers if code.startswith("2"))
         content = answers[status].get("content")
-        if content is None:
-            return httpx2.Response(int(status))
-        example = next(iter(content["application/json"]["examples"].values()))["value"]
-        return httpx2.Response(int(status), json=example)
+        told = content and next(iter(content["application/json"]["examples"].values()))["value"]
+        id_ = REGISTRY if "registries" in path else POD.id
+        scripted.says(call.format(id=id_), told, status=int(status))
+    return scripted
 
 
-def operation_of(document: dict[str, Any], request: httpx2.Request) -> str:
-    """The document's name of a request; KeyError where it has none."""
-    for template in sorted(document["paths"], key=lambda path: path.count("{")):
-        pattern = re.sub(r"\{[^}]+\}", "[^/]+", template)
-        if (
-            re.fullmatch(pattern, request.url.path)
-            and request.method.lower() in document["paths"][template]
-        ):
-            return f"{request.method} {template}"
-    raise KeyError(f"{request.method} {request.url.path}")
-
-
-def known(document: dict[str, Any], operation: str) -> Any:
-    method, _, template = operation.partition(" ")
-    return document["paths"][template][method.lower()]
-
-
-def resolved(document: dict[str, Any], row: Any) -> Any:
-    for name in row.get("$ref", "#").split("/")[1:]:
-        document = document[name]
-    return document if "$ref" in row else row
-
-
-def faults(
-    document: dict[str, Any], operation: str, request: httpx2.Request
-) -> Iterator[tuple[str, str]]:
-    """(field, what is wrong) of a request."""
-    if not request.headers.get("authorization", "").startswith("Bearer "):
-        yield "authorization", "is no bearer token"
-    told = known(document, operation)
-    rows = [resolved(document, row) for row in told.get("parameters", ())]
-    parameters = {row["name"]: row["schema"] for row in rows if row["in"] == "query"}
-    for name, value in request.url.params.items():
-        if name not in parameters:
-            yield name, "is not in the document"
-            continue
-        read = json.loads(value) if parameters[name].get("type") == "boolean" else value
-        for error in _errors(document, parameters[name], read):
-            yield name, error
-    if "requestBody" in told:
-        schema = told["requestBody"]["content"]["application/json"]["schema"]
-        for error in _errors(document, schema, json.loads(request.content or b"null")):
-            yield "body", error
-    elif request.content:
-        yield "body", "the document has none"
-
-
-def _errors(document: dict[str, Any], schema: Any, value: Any) -> Iterator[str]:
-    whole = {"allOf": [schema], "components": document["components"]}
-    checker = Draft202012Validator.FORMAT_CHECKER
-    for error in Draft202012Validator(whole, format_checker=checker).iter_errors(value):
-        yield f"{error.json_path}: {error.message}"
-
-
-@pytest.fixture
-def examples(document: dict[str, Any]) -> Examples:
-    return Examples(document)
-
-
-@pytest.fixture
-def client(examples: Examples) -> RunPod:
-    class Fixed:
-        def now(self) -> datetime:
-            return NOW
-
-        def boot_s(self) -> float:
-            return 0.0
-
-        async def sleep(self, seconds: float) -> None:
-            raise AssertionError(seconds)
-
-    from gpubroker.providers.redaction import Redactor
-
-    transport = Transport(
-        "runpod",
-        "https://runpod.test",
-        auth=lambda: {"authorization": "Bearer key-of-the-tests"},
-        redactor=Redactor(SHOWN),
-        clock=Fixed(),
-        wire=httpx2.MockTransport(examples),
-    )
-    return RunPod(Account("runpod", "default", {"RUNPOD_API_KEY": "key-of-the-tests"}), transport)
+def faults(document: Document, request: httpx2.Request) -> list[str]:
+    told = document.faults_of_request(request, request.url.path)
+    found = [f"{field} {wrong}" for field, wrong in told]
+    bearer = request.headers.get("authorization", "").startswith("Bearer ")
+    return found if bearer else [*found, "no bearer token"]
 
 
 def offer(region: str) -> Offer:
@@ -180,7 +79,7 @@ def offer(region: str) -> Offer:
         price=Price(compute=Nanos(440_000_000)),
         availability=Availability.YES,
         source=Source.LIVE,
-        fetched_at=NOW,
+        fetched_at=START,
     )
 
 
@@ -195,7 +94,7 @@ EVERYTHING = LaunchSpec(
     volumes=((Ref("runpod", "default", "", "vol_xyz"), "/data"),),
     registry_auth=RegistryAuth("mine", "ghcr.io", "me", "pass"),
     options={"min_cuda_version": "12.4", "http_ports": [8888]},
-    expires_at=NOW + timedelta(hours=1),
+    expires_at=START + timedelta(hours=1),
 )
 PERSISTENT = LaunchSpec(expires_at=None, options={"persistent_gb": 20})
 
@@ -221,22 +120,19 @@ async def one_life(client: RunPod) -> None:
     assert [one.ref for one in listing.instances] == [POD]
     await client.stop(POD)
     await client.start(POD)
-    bill = await client.billing(POD, NOW - timedelta(hours=12), NOW)
+    bill = await client.billing(POD, START - timedelta(hours=12), START)
     assert (bill.amount, len(bill.lines)) == (12_340_000_000, 2)
     await client.terminate(POD)
 
 
-async def test_our_requests_are_as_the_document_says(
-    client: RunPod, examples: Examples, document: dict[str, Any]
-) -> None:
-    await one_life(client)
-    assert {operation for operation, _ in examples.heard} == OF_ONE_LIFE
-    found = [
-        f"{operation} {field}: {wrong}"
-        for operation, request in examples.heard
-        for field, wrong in faults(document, operation, request)
-    ]
-    assert not found, "\n".join(found)
+async def test_our_requests_are_as_the_document_says(document: Document) -> None:
+    scripted = examples(document)
+    await one_life(connected(RunPod, scripted))
+    asked = [request for request in scripted.requests if request.url.path != "/graphql"]
+    called = {f"{one.method} {document.path_of(one.method, one.url.path)}" for one in asked}
+    assert called == OF_ONE_LIFE
+    for request in asked:
+        assert not faults(document, request), f"{request.method} {request.url}"
 
 
 @pytest.mark.parametrize(
@@ -251,11 +147,11 @@ async def test_our_requests_are_as_the_document_says(
     ],
 )
 def test_a_request_that_the_document_does_not_know_is_found(
-    document: dict[str, Any], method: str, path: str, body: Any, wrong: str
+    document: Document, method: str, path: str, body: Any, wrong: str
 ) -> None:
     headers = {"authorization": "Bearer k"}
     request = httpx2.Request(method, f"https://runpod.test{path}", headers=headers, json=body)
-    found = list(faults(document, operation_of(document, request), request))
-    assert any(wrong in f"{field} {error}" for field, error in found), found
+    found = faults(document, request)
+    assert any(wrong in one for one in found), found
     with pytest.raises(KeyError):
-        operation_of(document, httpx2.Request("POST", "https://runpod.test/v2/machines"))
+        document.path_of("POST", "/v2/machines")

@@ -6,27 +6,20 @@ vendor's own SDKs send: `OF_THE_SDKS` says where.
 
 from __future__ import annotations
 
-import json
-import os
-import re
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
-import yaml
-from jsonschema import (  # type: ignore[import-untyped]  # it ships no types
-    Draft202012Validator,
-)
+from tests.contract.conftest import vendor_document
+from tests.contract.openapi import Document
+from tests.providers.scripted import Scripted, connected
 
 from gpubroker.model.identity import Attempt, Ref
 from gpubroker.model.launch import LaunchSpec
 from gpubroker.model.query import Query
 from gpubroker.model.terms import Market, Resource
-from gpubroker.providers.accounts import Account
-from gpubroker.providers.http import Transport
 from gpubroker.providers.verda import Verda
 
 pytestmark = pytest.mark.judge
@@ -48,8 +41,7 @@ SPOT_DISK = {
 }
 ALIASES = {"/ssh-keys": "/sshkeys"}
 """The Go SDK's path -> the Python SDK's older one, which is that of the document."""
-QUERIES = {"GET /instance-types": {"currency"}, "GET /instance-availability": {"is_spot"}}
-"""`currency` is of the SDKs."""
+INSTANCE, SCRIPT = (f"{n}-2222-4333-8444-555555555555" for n in ("11111111", "44444444"))
 ANSWERS = {
     "POST /oauth2/token": "token.json",
     "GET /balance": "balance.json",
@@ -57,95 +49,55 @@ ANSWERS = {
     "GET /instance-availability": "free.json",
     "GET /locations": "locations.json",
     "GET /volume-types": "volume-types.json",
-    "GET /sshkeys": "keys.json",
-    "POST /sshkeys": "key-made.txt",
+    "GET /ssh-keys": "keys.json",
+    "POST /ssh-keys": "key-made.txt",
     "GET /scripts": "scripts.json",
     "POST /scripts": "script-made.txt",
-    "DELETE /scripts/{script_id}": "ended.json",
+    f"DELETE /scripts/{SCRIPT}": "ended.json",
     "POST /instances": "made.txt",
     "GET /instances": "list.json",
-    "GET /instances/{instance_id}": "running.json",
+    f"GET /instances/{INSTANCE}": "running.json",
     "PUT /instances": "ended.json",
 }
+"""A call, and the recorded answer that it gets."""
+QUERY = {
+    "GET /instance-types": {"currency"},
+    "GET /instance-availability": {"is_spot"},
+}
+UNKNOWN_QUERY = ("GET /instance-types", "currency")
+"""The SDKs send it; the document does not know it."""
 
 
 @pytest.fixture(scope="module")
-def document() -> dict[str, Any]:
-    folder = os.environ.get("GPUBROKER_SPECS")
-    file = Path(folder or "/nonexistent") / "verda" / "thirdparty-reconstruction-openapi.yml"
-    if not file.exists():
-        why = "GPUBROKER_SPECS does not name a folder with the vendors' specifications"
-        if os.environ.get("GPUBROKER_REQUIRE_SPECS") == "1":
-            pytest.fail(why)
-        pytest.skip(why)
-    read: dict[str, Any] = yaml.safe_load(file.read_text())
-    schemas = read["components"]["schemas"]
-    for name, fields in OF_THE_SDKS.items():
-        assert not fields.keys() & schemas[name]["properties"].keys(), "the document knows it"
-        schemas[name]["properties"] |= fields
-    schemas["DeployInstanceRequest"]["properties"]["os_volume"]["properties"] |= SPOT_DISK
-    assert "delete" not in read["paths"]["/scripts/{script_id}"], "the document knows it"
+def document() -> Document:
+    raw = vendor_document("verda/thirdparty-reconstruction-openapi.yml")
+    order = raw["components"]["schemas"]["DeployInstanceRequest"]["properties"]
+    order["os_volume"]["properties"] |= SPOT_DISK
+    assert "delete" not in raw["paths"]["/scripts/{script_id}"], "the document knows it"
     # As the Python SDK 1.25.0 ends one, without a body.
-    read["paths"]["/scripts/{script_id}"]["delete"] = {}
-    return read
+    raw["paths"]["/scripts/{script_id}"]["delete"] = {}
+    return Document(raw, OF_THE_SDKS)
 
 
-def closed(schema: Any) -> Any:
-    """The schema with every object that lists its properties closed to others."""
-    if isinstance(schema, list):
-        return [closed(item) for item in schema]
-    if not isinstance(schema, dict):
-        return schema
-    tight = {name: closed(value) for name, value in schema.items()}
-    if isinstance(tight.get("properties"), dict) and tight["properties"]:
-        tight.setdefault("additionalProperties", False)
-    return tight
+def call_of(request: httpx2.Request) -> str:
+    """`METHOD /path`, below the interface's version."""
+    return f"{request.method} {request.url.path.removeprefix('/v1')}"
 
 
-def faults(document: dict[str, Any], schema: Any, body: Any) -> Iterator[str]:
-    root = {**closed(schema), "components": {"schemas": closed(document["components"]["schemas"])}}
-    for error in Draft202012Validator(root).iter_errors(body):
-        yield f"{error.json_path}: {error.message}"
-
-
-def operation_of(document: dict[str, Any], request: httpx2.Request) -> str:
-    """`GET /instances`, as in the document; KeyError where it knows no such call."""
-    asked = request.url.path.removeprefix("/v1")
-    asked = next((asked.replace(a, b) for a, b in ALIASES.items() if asked.startswith(a)), asked)
-    for path, methods in document["paths"].items():
-        pattern = re.sub(r"\\\{\w+\\\}", r"[0-9a-f-]{36}", re.escape(path))
-        if request.method.lower() in methods and re.fullmatch(pattern, asked):
-            return f"{request.method} {path}"
-    raise KeyError(f"{request.method} {request.url.path}")
-
-
-def faults_in_request(document: dict[str, Any], request: httpx2.Request) -> Iterator[str]:
-    operation = operation_of(document, request)
-    method, path = operation.split()
-    known = document["paths"][path][method.lower()]
-    is_token = operation == "POST /oauth2/token"
-    if ("authorization" in request.headers) is is_token:
-        yield "a token where none belongs, or none"
-    if set(request.url.params) != QUERIES.get(operation, set()):
-        yield "another query"
-    if "requestBody" in known:
-        schema = known["requestBody"]["content"]["application/json"]["schema"]
-        yield from faults(document, schema, json.loads(request.content or b"null"))
-    elif request.content:
-        yield "a body where the document has none"
-
-
-class Recorder:
-    """Answers each call with its recorded answer, and keeps the requests."""
-
-    def __init__(self, document: dict[str, Any]) -> None:
-        self.document = document
-        self.requests: list[httpx2.Request] = []
-
-    def __call__(self, request: httpx2.Request) -> httpx2.Response:
-        self.requests.append(request)
-        file = FIXTURES / ANSWERS[operation_of(self.document, request)]
-        return httpx2.Response(200, content=file.read_bytes())
+def faults(document: Document, request: httpx2.Request) -> list[str]:
+    call = call_of(request)
+    path = call.partition(" ")[2]
+    known = next((path.replace(a, b) for a, b in ALIASES.items() if path.startswith(a)), path)
+    found = [
+        wrong
+        for field, wrong in document.faults_of_request(request, known)
+        if (call, field) != UNKNOWN_QUERY
+    ]
+    if ("authorization" in request.headers) is (call == "POST /oauth2/token"):
+        found.append("a token where none belongs, or none")
+    if set(request.url.params) != QUERY.get(call, set()):
+        found.append("another query")
+    return found
 
 
 async def _one_life(verda: Verda) -> None:
@@ -184,28 +136,23 @@ async def _one_life(verda: Verda) -> None:
             await verda.release(what, made)
 
 
-async def test_our_requests_are_as_the_document_says(document: dict[str, Any]) -> None:
-    vendor = Recorder(document)
-    secrets = {"VERDA_CLIENT_ID": "client-id-0123456789", "VERDA_CLIENT_SECRET": "n0t-real"}
-    transport = Transport("verda", "https://verda.test", wire=httpx2.MockTransport(vendor))
-    await _one_life(Verda(Account("verda", "default", secrets), transport))
-    assert {operation_of(document, request) for request in vendor.requests} == set(ANSWERS)
-    found = {
-        f"{operation_of(document, request)} {request.content[:80]!r}": list(
-            faults_in_request(document, request)
-        )
-        for request in vendor.requests
-    }
-    assert not any(found.values()), found
+async def test_our_requests_are_as_the_document_says(document: Document) -> None:
+    scripted = Scripted()
+    for call, file in ANSWERS.items():
+        scripted.says(call.replace(" ", " /v1"), (FIXTURES / file).read_bytes())
+    await _one_life(connected(Verda, scripted))
+    assert {call_of(request) for request in scripted.requests} == set(ANSWERS)
+    for request in scripted.requests:
+        assert not faults(document, request), f"{call_of(request)} {request.content[:80]!r}"
 
 
-def test_a_request_that_the_document_does_not_know_is_found(document: dict[str, Any]) -> None:
+def test_a_request_that_the_document_does_not_know_is_found(document: Document) -> None:
     def request(method: str, path: str, body: Any) -> httpx2.Request:
         return httpx2.Request(method, f"https://verda.test/v1{path}", json=body)
 
     body = {"instance_type": "1V100.6V", "image": 7, "quantity": 1, "contract": "GIFT"}
-    text = "\n".join(faults_in_request(document, request("POST", "/instances", body)))
+    text = "\n".join(faults(document, request("POST", "/instances", body)))
     for part in ("a token where none belongs", "quantity", "GIFT", "ssh_key_ids", "7 is not"):
         assert part in text
     with pytest.raises(KeyError):
-        operation_of(document, request("POST", "/instances/stop", {}))
+        faults(document, request("POST", "/instances/stop", {}))

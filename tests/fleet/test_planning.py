@@ -15,6 +15,7 @@ from gpubroker.fleet.requests import LaunchRequest, Plan
 from gpubroker.model.errors import QuotaExceeded, Unavailable
 from gpubroker.model.money import nanos
 from gpubroker.model.offer import Offer
+from gpubroker.model.query import Query
 from gpubroker.model.quota import Quota
 from gpubroker.model.terms import Market
 from gpubroker.testing.fake_cloud import FakeCloud, FakeProvider, Switches
@@ -106,3 +107,22 @@ async def test_the_imaginary_cloud_keeps_the_quota_that_it_tells(make_house: Any
     with pytest.raises(QuotaExceeded, match="1 of 1 used"):
         await house.launch(fleet, name="train-2")
     assert len(house.cloud.billed()) == 1
+
+
+def test_a_cloud_where_gpubroker_does_not_log_in_is_rented_only_where_it_is_named() -> None:
+    offers = tuple(
+        structs.replace(NORTH, provider=name, key=f"k{at}")
+        for at, name in enumerate(("salad", "salad", "vast_ai"))
+    )
+
+    def made(query: Query) -> Plan:
+        request = LaunchRequest(query=query)
+        return plan(offers, request, disk_gb=20, total=3, now=NOW, cooldowns={})
+
+    usual = made(Query())
+    assert [one.offer.provider for one in usual.ranked] == ["vast_ai"]
+    ((which, why),) = usual.left_out
+    assert which == "salad_k0"
+    assert why.endswith("to take it all the same: --provider salad")
+    for query in (Query(providers=("salad", "vast_ai")), Query(keys=("k0", "k1", "k2"))):
+        assert len(made(query).ranked) == len(offers)

@@ -8,58 +8,21 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-import httpx2
 import pytest
-from tests.providers.scripted import KEY, START, ManualClock, Scripted
+from tests.providers.scripted import KEY, START, ManualClock, Scripted, connected
 
 from gpubroker.model.identity import Attempt, Ref
 from gpubroker.model.launch import LaunchSpec
 from gpubroker.model.terms import Market
-from gpubroker.providers import runpod as runpod_module
 from gpubroker.providers.accounts import Account
-from gpubroker.providers.http import Transport
-from gpubroker.providers.redaction import Redactor
 from gpubroker.providers.runpod import RunPod
-from gpubroker.providers.vast_ai import SHOWN, VastAi
+from gpubroker.providers.vast_ai import VastAi
 from gpubroker.providers.vast_ai_market import parse_offers
-
-
-class Vendor:
-    """Answers by script, and remembers what it was asked."""
-
-    def __init__(self) -> None:
-        self.requests: list[httpx2.Request] = []
-        self.answers: list[tuple[int, Any, dict[str, str]] | Exception] = []
-
-    def says(self, body: Any, status: int = 200, **headers: str) -> Vendor:
-        self.answers.append((status, body, {k.replace("_", "-"): v for k, v in headers.items()}))
-        return self
-
-    def fails(self, error: Exception) -> Vendor:
-        self.answers.append(error)
-        return self
-
-    def __call__(self, request: httpx2.Request) -> httpx2.Response:
-        self.requests.append(request)
-        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-        if isinstance(answer, Exception):
-            raise answer
-        status, body, headers = answer
-        content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        return httpx2.Response(status, content=content, headers=headers)
-
-    def body(self, at: int = -1) -> Any:
-        return json.loads(self.requests[at].content)
 
 
 @pytest.fixture
 def clock() -> ManualClock:
     return ManualClock()
-
-
-@pytest.fixture
-def vendor() -> Vendor:
-    return Vendor()
 
 
 @pytest.fixture
@@ -74,16 +37,8 @@ def account() -> Account:
 
 
 @pytest.fixture
-def vast(vendor: Vendor, clock: ManualClock, account: Account) -> VastAi:
-    transport = Transport(
-        "vast_ai",
-        "https://vast.test",
-        auth=lambda: {"authorization": f"Bearer {KEY}"},
-        redactor=Redactor(SHOWN, (KEY,)),
-        clock=clock,
-        wire=httpx2.MockTransport(vendor),
-    )
-    return VastAi(account, transport)
+def vast(scripted: Scripted, clock: ManualClock) -> VastAi:
+    return connected(VastAi, scripted, clock=clock)
 
 
 @pytest.fixture
@@ -280,16 +235,8 @@ def answered() -> Callable[..., bytes]:
 
 
 @pytest.fixture
-def runpod(vendor: Vendor, clock: ManualClock) -> RunPod:
-    transport = Transport(
-        "runpod",
-        "https://runpod.test",
-        auth=lambda: {"authorization": f"Bearer {KEY}"},
-        redactor=Redactor(runpod_module.SHOWN, (KEY,)),
-        clock=clock,
-        wire=httpx2.MockTransport(vendor),
-    )
-    return RunPod(Account("runpod", "default", {"RUNPOD_API_KEY": KEY}, "test"), transport)
+def runpod(scripted: Scripted, clock: ManualClock) -> RunPod:
+    return connected(RunPod, scripted, clock=clock)
 
 
 @pytest.fixture

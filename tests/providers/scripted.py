@@ -17,6 +17,9 @@ from gpubroker.providers.rest import RestCloud
 
 KEY = "k3y-0f-the-tests-n0t-real"
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
+ANY = "*"
+"""As a request: whatever is asked and has no answer of its own."""
+_Answer = tuple[int, bytes, Mapping[str, str]]
 Client = TypeVar("Client", bound=RestCloud)
 
 
@@ -46,20 +49,19 @@ class Scripted:
 
     def __init__(self) -> None:
         self.requests: list[httpx2.Request] = []
-        self._answers: dict[str, list[httpx2.Response | Exception]] = {}
+        self._answers: dict[str, list[_Answer | Exception]] = {}
 
     def says(self, request: str, *bodies: Any, status: int = 200, **headers: str) -> Scripted:
         """Bodies of bytes go as they are, None is an empty body, all else is JSON."""
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        self._answers[request] = [
-            httpx2.Response(status, content=_content(body), headers=named) for body in bodies
-        ]
+        self._answers[request] = []
+        for body in bodies:
+            self.then(request, body, status, **headers)
         return self
 
-    def then(self, request: str, body: Any, status: int = 200) -> Scripted:
+    def then(self, request: str, body: Any, status: int = 200, **headers: str) -> Scripted:
         """One more answer, after those that are there."""
-        answer = httpx2.Response(status, content=_content(body))
-        self._answers.setdefault(request, []).append(answer)
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        self._answers.setdefault(request, []).append((status, _content(body), named))
         return self
 
     def fails(self, request: str, error: Exception) -> Scripted:
@@ -68,11 +70,13 @@ class Scripted:
 
     def __call__(self, request: httpx2.Request) -> httpx2.Response:
         self.requests.append(request)
-        waiting = self._answers[f"{request.method} {request.url.path}"]
+        asked = f"{request.method} {request.url.path}"
+        waiting = self._answers.get(asked) or self._answers.get(ANY) or self._answers[asked]
         answer = waiting.pop(0) if len(waiting) > 1 else waiting[0]
         if isinstance(answer, Exception):
             raise answer
-        return httpx2.Response(answer.status_code, content=answer.content, headers=answer.headers)
+        status, content, headers = answer
+        return httpx2.Response(status, content=content, headers=headers)
 
     def asked(self) -> list[str]:
         """ "METHOD /path" of each request."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gpubroker.catalog.clouds import CLOUDS
+from gpubroker.catalog.clouds import CLOUDS, way_in
 from gpubroker.providers.registry import BUILT_IN, PUBLIC_PRICES, provider_class
 from gpubroker.sandbox.emulators import EMULATORS
 from gpubroker.sandbox.stock import shipped_facts
@@ -67,6 +67,11 @@ def test_public_prices_are_declared_in_both_places(name: str) -> None:
 
 
 @each
+def test_where_gpubroker_does_not_log_in_the_way_in_is_told(name: str) -> None:
+    assert bool(way_in(name)) != provider_class(name).capabilities.logs_in
+
+
+@each
 def test_its_file_is_in_the_usual_order(name: str) -> None:
     providers = ROOT / "src" / "gpubroker" / "providers"
     source, market = (providers / f"{name}.py").read_text(), providers / f"{name}_market.py"
@@ -91,7 +96,11 @@ def test_it_has_recorded_answers_for_every_call(name: str) -> None:
     assert told.source.strip()
     assert WANTED_CALLS - {case.call for case in told.cases} == set()
     errors = {case.expect["error"] for case in told.cases if "error" in case.expect}
-    assert {"auth_failed", "no_capacity", "not_found"} <= errors
+    # Where absence is proven by lists alone, no answer says "no such machine".
+    said = set() if provider_class(name).capabilities.gone == "absent" else {"not_found"}
+    # Where creates queue none is refused for capacity.
+    refused = set() if provider_class(name).capabilities.queues else {"no_capacity"}
+    assert {"auth_failed"} | refused | said <= errors
     files = {answer.file for case in told.cases for answer in case.answers}
     assert files == {file.name for file in (FIXTURES / name).iterdir()} - {"manifest.json"}
 

@@ -12,6 +12,7 @@ from typing import Any
 import httpx2
 import pytest
 from msgspec.structs import replace
+from tests.providers.scripted import ANY, KEY, Scripted, connected
 
 from gpubroker.model.errors import (
     AuthFailed,
@@ -42,15 +43,14 @@ from gpubroker.providers.digitalocean import (
     Machine,
     droplet,
     months,
-    parse_offers,
     state_of,
 )
-from gpubroker.providers.http import Transport
-from gpubroker.providers.redaction import Redactor
+from gpubroker.providers.digitalocean_market import parse_offers
 
 FIXTURES = Path(__file__).parent / "fixtures" / "digitalocean"
-KEY = "dop_v1_0f_the_tests_n0t-real"
+DROPLETS, KEYS = "/v2/droplets", "/v2/account/keys"
 ID = "3164444"
+DROPLET = f"{DROPLETS}/{ID}"
 NAME = "gb-abcdef-abcdefghijklmnop"
 TEAM = "5df3e3004a17e242b7c20ca6c9fc25b701a47ece"
 OWN = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBrokerKeyOfTheTestsNotReal000000000000000000 gb-abcdef"
@@ -83,16 +83,8 @@ def account() -> Account:
 
 
 @pytest.fixture
-def ocean(vendor: Any, clock: Any, account: Account) -> DigitalOcean:
-    transport = Transport(
-        "digitalocean",
-        "https://ocean.test",
-        auth=lambda: DigitalOcean.authorization(account),
-        redactor=Redactor(SHOWN, (KEY,)),
-        clock=clock,
-        wire=httpx2.MockTransport(vendor),
-    )
-    return DigitalOcean(account, transport)
+def ocean(scripted: Scripted, clock: Any) -> DigitalOcean:
+    return connected(DigitalOcean, scripted, clock=clock)
 
 
 @pytest.fixture
@@ -126,14 +118,14 @@ def ref() -> Ref:
 
 
 async def test_create_is_one_request_that_carries_the_attempt(
-    ocean: Any, vendor: Any, spec: Any, offer: Any, attempt: Any, ref: Any
+    ocean: Any, scripted: Any, spec: Any, offer: Any, attempt: Any, ref: Any
 ) -> None:
-    vendor.says(told("made"), 202)
+    scripted.says(f"POST {DROPLETS}", told("made"), status=202)
     assert await ocean.create(spec, offer, attempt, HAVE) == ref
-    (request,) = vendor.requests
+    (request,) = scripted.requests
     assert (request.method, request.url.path) == ("POST", "/v2/droplets")
     assert request.headers["authorization"] == f"Bearer {KEY}"
-    body = vendor.body()
+    body = scripted.body()
     assert body.pop("user_data").startswith("#!")
     assert body == {
         "name": NAME,
@@ -222,12 +214,12 @@ def incompressible(size: int) -> str:
     ids=lambda told: str(told)[:60],
 )
 async def test_what_the_vendor_would_not_take_is_refused_before_it_is_sent(
-    ocean: Any, vendor: Any, spec: Any, offer: Any, attempt: Any, change: Any, field: str
+    ocean: Any, scripted: Any, spec: Any, offer: Any, attempt: Any, change: Any, field: str
 ) -> None:
     with pytest.raises(Invalid) as caught:
         await ocean.create(replace(spec, **change), offer, attempt, HAVE)
     assert caught.value.field == field
-    assert vendor.requests == []
+    assert scripted.requests == []
 
 
 def test_as_many_ports_as_are_taken_fit_a_tag(spec: Any, offer: Any, attempt: Any) -> None:
@@ -237,11 +229,11 @@ def test_as_many_ports_as_are_taken_fit_a_tag(spec: Any, offer: Any, attempt: An
 
 
 async def test_a_size_that_is_to_be_had_nowhere_is_not_asked_for(
-    ocean: Any, vendor: Any, spec: Any, offers: Any, attempt: Any
+    ocean: Any, scripted: Any, spec: Any, offers: Any, attempt: Any
 ) -> None:
     with pytest.raises(NoCapacity):
         await ocean.create(spec, offers["gpu-h200x1-141gb"], attempt, HAVE)
-    assert vendor.requests == []
+    assert scripted.requests == []
 
 
 # Errors
@@ -310,15 +302,15 @@ ERRORS: list[tuple[str, int, Any, type[BrokerError]]] = [
     ids=[f"{o}-{s}-{k.__name__}-{n}" for n, (o, s, _, k) in enumerate(ERRORS)],
 )
 async def test_the_error_table_row_by_row(
-    ocean: Any, vendor: Any, spec: Any, offer: Any, attempt: Any, ref: Any,
+    ocean: Any, scripted: Any, spec: Any, offer: Any, attempt: Any, ref: Any,
     operation: str, status: int, body: Any, kind: type[BrokerError],
 ) -> None:  # fmt: skip
-    vendor.says(body, status)
+    scripted.says(ANY, body, status=status)
     with pytest.raises(BrokerError) as caught:
         await call(ocean, operation, spec, offer, attempt, ref)
     assert type(caught.value) is kind
     assert (caught.value.provider, caught.value.operation) == ("digitalocean", operation)
-    assert len(vendor.requests) == 1
+    assert len(scripted.requests) == 1
 
 
 async def call(ocean: Any, operation: str, spec: Any, offer: Any, attempt: Any, ref: Any) -> Any:
@@ -348,18 +340,18 @@ async def call(ocean: Any, operation: str, spec: Any, offer: Any, attempt: Any, 
     ],
 )
 async def test_no_capacity_says_how_much_shares_the_cause(
-    ocean: Any, vendor: Any, spec: Any, offer: Any, attempt: Any,
+    ocean: Any, scripted: Any, spec: Any, offer: Any, attempt: Any,
     message: str, scope: str, code: str,
 ) -> None:  # fmt: skip
-    vendor.says(no(message), 422)
+    scripted.says(f"POST {DROPLETS}", no(message), status=422)
     with pytest.raises(NoCapacity) as caught:
         await ocean.create(spec, offer, attempt, HAVE)
     assert (caught.value.scope, caught.value.code) == (scope, code)
     assert message in str(caught.value)
 
 
-async def test_a_burst_tells_when_to_come_again(ocean: Any, vendor: Any, ref: Any) -> None:
-    vendor.says(TOO_OFTEN, 429, retry_after="17")
+async def test_a_burst_tells_when_to_come_again(ocean: Any, scripted: Any, ref: Any) -> None:
+    scripted.says(f"GET {DROPLET}", TOO_OFTEN, status=429, retry_after="17")
     with pytest.raises(RateLimited) as caught:
         await ocean.get(ref)
     assert caught.value.retry_after_s == 17
@@ -388,20 +380,20 @@ async def test_no_failure_makes_a_mutation_be_sent_twice(
         assert len(server.received) == 1
 
 
-async def test_an_id_of_another_form_never_becomes_a_path(ocean: Any, vendor: Any) -> None:
+async def test_an_id_of_another_form_never_becomes_a_path(ocean: Any, scripted: Any) -> None:
     for wrong in ("", "../account", "1 2", "1/2", "-1", "0"):
         with pytest.raises(Invalid):
             await ocean.get(Ref("digitalocean", "default", "", wrong))
         with pytest.raises(Invalid):
             await ocean.terminate(Ref("digitalocean", "default", "", wrong))
-    assert vendor.requests == []
+    assert scripted.requests == []
 
 
 async def test_no_secret_is_in_an_error(
-    ocean: Any, vendor: Any, spec: Any, offer: Any, attempt: Any
+    ocean: Any, scripted: Any, spec: Any, offer: Any, attempt: Any
 ) -> None:
     said = no(f"bad sesame-sesame, token {KEY}") | {"user_data": "sesame-too"}
-    vendor.says(said, 422)
+    scripted.says(f"POST {DROPLETS}", said, status=422)
     with pytest.raises(Invalid) as caught:
         await ocean.create(spec, offer, attempt, HAVE)
     shown = f"{caught.value} {caught.value.raw} {caught.value.code}"
@@ -414,62 +406,63 @@ def test_no_field_that_holds_a_secret_may_be_shown() -> None:
     assert SHOWN.isdisjoint({"user_data", "public_key", "email", "token", "private_key"})
 
 
-async def test_without_a_key_nothing_is_sent(vendor: Any) -> None:
-    transport = Transport("digitalocean", "https://x.test", wire=httpx2.MockTransport(vendor))
-    ocean = DigitalOcean(Account("digitalocean"), transport)
+async def test_without_a_key_nothing_is_sent(scripted: Any) -> None:
+    ocean = connected(DigitalOcean, scripted, {})
     with pytest.raises(AuthFailed) as caught:
         _ = [page async for page in ocean.offers(Query())]
     assert "DIGITALOCEAN_ACCESS_TOKEN" in str(caught.value)
-    assert vendor.requests == []
+    assert scripted.requests == []
 
 
 # What must be there before a machine
 
 
 async def test_the_brokers_key_is_registered_under_the_owners_name(
-    ocean: Any, vendor: Any, spec: Any, offer: Any, attempt: Any
+    ocean: Any, scripted: Any, spec: Any, offer: Any, attempt: Any
 ) -> None:
-    vendor.says(told("keys")).says(told("key-made"), 201)
+    scripted.says(f"GET {KEYS}", told("keys")).says(f"POST {KEYS}", told("key-made"), status=201)
     key = await ocean.ensure(Resource.SSH_KEY, spec, offer, attempt, {})
     assert key.id == "512189"
-    assert [(r.method, r.url.path) for r in vendor.requests] == [
+    assert [(r.method, r.url.path) for r in scripted.requests] == [
         ("GET", "/v2/account/keys"),
         ("POST", "/v2/account/keys"),
     ]
-    assert vendor.body() == {"name": "gb-abcdef", "public_key": OWN}
+    assert scripted.body() == {"name": "gb-abcdef", "public_key": OWN}
 
 
 async def test_a_key_of_the_same_material_is_found_on_any_page_and_reused(
-    ocean: Any, vendor: Any, spec: Any, offer: Any, attempt: Any
+    ocean: Any, scripted: Any, spec: Any, offer: Any, attempt: Any
 ) -> None:
     there = {"id": 77, "name": "by hand", "public_key": OWN.rpartition(" ")[0] + " other"}
     following = "https://api.digitalocean.com/v2/account/keys?page=2&per_page=200"
-    vendor.says(page("ssh_keys", told("keys")["ssh_keys"], 2, next=following))
-    vendor.says(page("ssh_keys", [there], 2))
+    scripted.says(f"GET {KEYS}", page("ssh_keys", told("keys")["ssh_keys"], 2, next=following))
+    scripted.then(f"GET {KEYS}", page("ssh_keys", [there], 2))
     key = await ocean.ensure(Resource.SSH_KEY, spec, offer, attempt, {})
     assert key.id == "77"
-    assert [r.method for r in vendor.requests] == ["GET", "GET"]
-    assert dict(vendor.requests[1].url.params) == {"per_page": "200", "page": "2"}
-    assert {str(r.url.host) for r in vendor.requests} == {"ocean.test"}
+    assert [r.method for r in scripted.requests] == ["GET", "GET"]
+    assert dict(scripted.requests[1].url.params) == {"per_page": "200", "page": "2"}
+    assert {str(r.url.host) for r in scripted.requests} == {"vendor.test"}
 
 
 async def test_a_name_that_holds_another_key_is_never_overwritten(
-    ocean: Any, vendor: Any, spec: Any, offer: Any, attempt: Any
+    ocean: Any, scripted: Any, spec: Any, offer: Any, attempt: Any
 ) -> None:
-    vendor.says(page("ssh_keys", [{"id": 7, "name": "gb-abcdef", "public_key": MINE}]))
+    scripted.says(
+        f"GET {KEYS}", page("ssh_keys", [{"id": 7, "name": "gb-abcdef", "public_key": MINE}])
+    )
     with pytest.raises(Refused) as caught:
         await ocean.ensure(Resource.SSH_KEY, spec, offer, attempt, {})
     assert (type(caught.value), caught.value.code) == (Refused, "name_taken")
-    assert len(vendor.requests) == 1
+    assert len(scripted.requests) == 1
 
 
 async def test_what_is_shared_is_not_released_and_nothing_else_is_made(
-    ocean: Any, vendor: Any, spec: Any, offer: Any, attempt: Any
+    ocean: Any, scripted: Any, spec: Any, offer: Any, attempt: Any
 ) -> None:
     await ocean.release(Resource.SSH_KEY, HAVE[Resource.SSH_KEY])
     with pytest.raises(Unsupported):
         await ocean.ensure(Resource.FIREWALL, spec, offer, attempt, {})
-    assert vendor.requests == []
+    assert scripted.requests == []
 
 
 # Machines
@@ -485,21 +478,21 @@ STATES = [
 
 @pytest.mark.parametrize(("word", "state", "healthy"), STATES)
 async def test_each_word_of_the_vendor_is_a_state_and_each_bills(
-    ocean: Any, vendor: Any, ref: Any, word: str, state: State, healthy: bool
+    ocean: Any, scripted: Any, ref: Any, word: str, state: State, healthy: bool
 ) -> None:
     assert state_of(Machine(id=1, status=word)) is state
-    vendor.says(machine(status=word))
+    scripted.says(f"GET {DROPLET}", machine(status=word))
     seen = await ocean.get(ref)
     assert (seen.state, seen.raw_state, seen.healthy) == (state, word, healthy)
     assert (seen.bills_compute, seen.bills_disk) == (True, False)
 
 
 async def test_a_machine_is_read_with_its_owner_and_its_ports(
-    ocean: Any, vendor: Any, ref: Any
+    ocean: Any, scripted: Any, ref: Any
 ) -> None:
-    vendor.says(told("running"))
+    scripted.says(f"GET {DROPLET}", told("running"))
     seen = await ocean.get(ref)
-    assert vendor.requests[0].url.path == f"/v2/droplets/{ID}"
+    assert scripted.requests[0].url.path == f"/v2/droplets/{ID}"
     assert (seen.ref, seen.owner, seen.attempt, seen.name) == (
         ref, "abcdef", "abcdefghijklmnop", NAME
     )  # fmt: skip
@@ -510,21 +503,20 @@ async def test_a_machine_is_read_with_its_owner_and_its_ports(
     assert seen.created_at == datetime(2026, 10, 1, 9, 30, tzinfo=UTC)
 
 
-async def test_other_gpus_than_the_size_names_are_seen(ocean: Any, vendor: Any, ref: Any) -> None:
-    vendor.says(machine(gpu_info={"count": 8, "model": "nvidia_l40s"}))
+async def test_other_gpus_than_the_size_names_are_seen(ocean: Any, scripted: Any, ref: Any) -> None:
+    scripted.says(f"GET {DROPLET}", machine(gpu_info={"count": 8, "model": "nvidia_l40s"}))
     seen = await ocean.get(ref)
     assert (seen.gpu, seen.gpu_count) == ("nvidia_l40s", 8)
-    vendor.answers.clear()
-    vendor.says(machine(gpu_info=None))
+    scripted.says(f"GET {DROPLET}", machine(gpu_info=None))
     seen = await ocean.get(ref)
     assert (seen.gpu, seen.gpu_count) == ("gpu-h100x1-80gb", 1)
 
 
 async def test_a_machine_without_a_public_address_has_no_ssh_yet(
-    ocean: Any, vendor: Any, ref: Any
+    ocean: Any, scripted: Any, ref: Any
 ) -> None:
     private = [{"ip_address": "10.108.0.2", "type": "private"}]
-    vendor.says(machine(networks={"v4": private, "v6": []}))
+    scripted.says(f"GET {DROPLET}", machine(networks={"v4": private, "v6": []}))
     seen = await ocean.get(ref)
     assert (seen.ssh, seen.ports) == (None, {})
 
@@ -541,93 +533,98 @@ async def test_a_machine_without_a_public_address_has_no_ssh_yet(
     ids=str,
 )
 async def test_a_machine_is_ours_by_its_tags_else_by_its_name(
-    ocean: Any, vendor: Any, attempt: Any, offer: Any, changes: Any, ours: bool
+    ocean: Any, scripted: Any, attempt: Any, offer: Any, changes: Any, ours: bool
 ) -> None:
-    vendor.says(page("droplets", [machine(**changes)["droplet"]]))
+    scripted.says(f"GET {DROPLETS}", page("droplets", [machine(**changes)["droplet"]]))
     found = await ocean.find(attempt, offer)
     assert [one.owner for one in found] == (["abcdef"] if ours else [])
 
 
 async def test_a_list_asks_for_gpu_droplets_and_holds_foreign_ones(
-    ocean: Any, vendor: Any, clock: Any
+    ocean: Any, scripted: Any, clock: Any
 ) -> None:
-    vendor.says(told("account")).says(told("list"))
+    scripted.says("GET /v2/account", told("account")).says(f"GET {DROPLETS}", told("list"))
     listing = await ocean.list("")
     assert (listing.account_uid, listing.complete) == (TEAM, True)
     assert listing.asked_at == clock.now()
     assert [one.owner for one in listing.instances] == ["abcdef", None]
-    assert dict(vendor.requests[1].url.params) == {"type": "gpus", "per_page": "200"}
+    assert dict(scripted.requests[1].url.params) == {"type": "gpus", "per_page": "200"}
 
 
 async def test_all_pages_are_read_and_a_row_that_moved_makes_the_list_incomplete(
-    ocean: Any, vendor: Any
+    ocean: Any, scripted: Any
 ) -> None:
     first, second = told("list")["droplets"]
     following = "https://api.digitalocean.com/v2/droplets?type=gpus&page=2&per_page=200"
-    vendor.says(page("droplets", [first], 2, next=following)).says(page("droplets", [second], 2))
+    scripted.says(f"GET {DROPLETS}", page("droplets", [first], 2, next=following))
+    scripted.then(f"GET {DROPLETS}", page("droplets", [second], 2))
     whole = await ocean.machines("list")
     assert (len(whole.rows), whole.complete) == (2, True)
-    assert dict(vendor.requests[1].url.params) == {"type": "gpus", "per_page": "200", "page": "2"}
-    vendor.answers.clear()
-    vendor.says(page("droplets", [first], 2, next=following)).says(page("droplets", [first], 2))
+    assert dict(scripted.requests[1].url.params) == {"type": "gpus", "per_page": "200", "page": "2"}
+    scripted.says(f"GET {DROPLETS}", page("droplets", [first], 2, next=following))
+    scripted.then(f"GET {DROPLETS}", page("droplets", [first], 2))
     whole = await ocean.machines("list")
     assert (len(whole.rows), whole.complete) == (1, False)
 
 
 async def test_a_following_page_that_is_not_named_makes_the_list_incomplete(
-    ocean: Any, vendor: Any
+    ocean: Any, scripted: Any
 ) -> None:
     rows = told("list")["droplets"][:1]
-    vendor.says(page("droplets", rows, 2, next="http://[broken?page=x"))
+    scripted.says(f"GET {DROPLETS}", page("droplets", rows, 2, next="http://[broken?page=x"))
     assert not (await ocean.machines("list")).complete
-    assert len(vendor.requests) == 1
+    assert len(scripted.requests) == 1
 
 
-async def test_the_uid_is_the_teams_and_else_the_users(ocean: Any, vendor: Any) -> None:
-    vendor.says(told("account"))
+async def test_the_uid_is_the_teams_and_else_the_users(ocean: Any, scripted: Any) -> None:
+    scripted.says("GET /v2/account", told("account"))
     assert await ocean.whoami() == TEAM
-    vendor.answers.clear()
-    vendor.says({"account": {"uuid": "b6fr89db", "email": "somebody@example.com"}})
+    scripted.says(
+        "GET /v2/account", {"account": {"uuid": "b6fr89db", "email": "somebody@example.com"}}
+    )
     assert await ocean.whoami() == "b6fr89db"
 
 
 # The end and the rest
 
 
-async def test_terminate_is_one_delete(ocean: Any, vendor: Any, ref: Any) -> None:
-    vendor.says(b"", 204)
+async def test_terminate_is_one_delete(ocean: Any, scripted: Any, ref: Any) -> None:
+    scripted.says(f"DELETE {DROPLET}", b"", status=204)
     await ocean.terminate(ref)
-    (request,) = vendor.requests
+    (request,) = scripted.requests
     assert (request.method, request.url.path) == ("DELETE", f"/v2/droplets/{ID}")
 
 
-async def test_a_machine_that_is_gone_is_terminated(ocean: Any, vendor: Any, ref: Any) -> None:
-    vendor.says(GONE, 404)
+async def test_a_machine_that_is_gone_is_terminated(ocean: Any, scripted: Any, ref: Any) -> None:
+    scripted.says(f"DELETE {DROPLET}", GONE, status=404)
     await ocean.terminate(ref)
 
 
 async def test_offers_are_one_page_of_all_pages_that_covers_everything(
-    ocean: Any, vendor: Any
+    ocean: Any, scripted: Any
 ) -> None:
     sizes = told("sizes")["sizes"]
     following = "https://api.digitalocean.com/v2/sizes?page=2"
-    vendor.says(page("sizes", sizes[:3], 6, next=following)).says(page("sizes", sizes[3:], 6))
+    scripted.says("GET /v2/sizes", page("sizes", sizes[:3], 6, next=following))
+    scripted.then("GET /v2/sizes", page("sizes", sizes[3:], 6))
     (found,) = [page async for page in ocean.offers(Query(min_count=8))]
     assert (found.covers, found.complete, len(found.rows)) == (None, True, 6)
 
 
 @pytest.mark.parametrize("answer", [page("sizes", []), page("sizes", told("sizes")["sizes"], 99)])
-async def test_sizes_that_are_missing_are_no_evidence(ocean: Any, vendor: Any, answer: Any) -> None:
-    vendor.says(answer)
+async def test_sizes_that_are_missing_are_no_evidence(
+    ocean: Any, scripted: Any, answer: Any
+) -> None:
+    scripted.says("GET /v2/sizes", answer)
     (found,) = [page async for page in ocean.offers(Query())]
     assert not found.complete
 
 
-async def test_nothing_is_reserved_and_no_option_is_passed_over(ocean: Any, vendor: Any) -> None:
+async def test_nothing_is_reserved_and_no_option_is_passed_over(ocean: Any, scripted: Any) -> None:
     assert [page async for page in ocean.offers(Query(market=Market.RESERVED))] == []
     with pytest.raises(Invalid):
         _ = [page async for page in ocean.offers(Query(options=(("digitalocean", "x", "1"),)))]
-    assert vendor.requests == []
+    assert scripted.requests == []
 
 
 def test_what_digitalocean_has_not_cannot_be_asked_for(ocean: Any) -> None:
@@ -642,18 +639,20 @@ def test_the_vendors_rates_are_kept_whatever_burst_comes() -> None:
         assert limit.burst + seconds / limit.interval_s <= most
 
 
-async def test_the_quota_counts_droplets_of_both_kinds(ocean: Any, vendor: Any) -> None:
+async def test_the_quota_counts_droplets_of_both_kinds(ocean: Any, scripted: Any) -> None:
     assert isinstance(ocean, HasQuotas)
-    vendor.says(told("account")).says(page("droplets", [], 3)).says(page("droplets", [], 21))
+    scripted.says("GET /v2/account", told("account"))
+    scripted.says(f"GET {DROPLETS}", page("droplets", [], 3))
+    scripted.then(f"GET {DROPLETS}", page("droplets", [], 21))
     (quota,) = await ocean.quotas()
     assert (quota.bucket, quota.limit, quota.used, quota.unit) == (
         "droplet_limit", 25, 24, "machines"
     )  # fmt: skip
-    assert [r.url.params["type"] for r in vendor.requests[1:]] == ["gpus", "droplets"]
+    assert [r.url.params["type"] for r in scripted.requests[1:]] == ["gpus", "droplets"]
 
 
-async def test_a_key_that_is_not_told_the_limit_has_no_quota(ocean: Any, vendor: Any) -> None:
-    vendor.says({"account": {"uuid": "b6fr89db"}})
+async def test_a_key_that_is_not_told_the_limit_has_no_quota(ocean: Any, scripted: Any) -> None:
+    scripted.says("GET /v2/account", {"account": {"uuid": "b6fr89db"}})
     assert await ocean.quotas() == ()
 
 
@@ -673,13 +672,6 @@ def books() -> Callable[[httpx2.Request], httpx2.Response]:
     return answer
 
 
-def ocean_on(answer: Any, clock: Any, account: Account) -> DigitalOcean:
-    wire = httpx2.MockTransport(answer)
-    return DigitalOcean(
-        account, Transport("digitalocean", "https://x.test", clock=clock, wire=wire)
-    )
-
-
 @pytest.mark.parametrize(
     ("until", "now", "status"),
     [
@@ -689,10 +681,10 @@ def ocean_on(answer: Any, clock: Any, account: Account) -> DigitalOcean:
     ],
 )
 async def test_a_bill_is_final_two_days_after_the_end(
-    books: Any, clock: Any, account: Any, ref: Any, until: Any, now: datetime, status: str
+    books: Any, clock: Any, ref: Any, until: Any, now: datetime, status: str
 ) -> None:
     clock.at = now
-    bill = await ocean_on(books, clock, account).billing(
+    bill = await connected(DigitalOcean, books, clock=clock).billing(
         ref, datetime(2026, 10, 1, tzinfo=UTC), until
     )
     assert (bill.status, bill.amount) == (status, 33_950_000_000)
@@ -700,7 +692,7 @@ async def test_a_bill_is_final_two_days_after_the_end(
 
 
 async def test_one_walk_through_the_invoices_tells_many_bills(
-    books: Any, clock: Any, account: Any, ref: Any
+    books: Any, clock: Any, ref: Any
 ) -> None:
     clock.at = datetime(2026, 11, 20, tzinfo=UTC)
     asked: list[httpx2.Request] = []
@@ -709,7 +701,7 @@ async def test_one_walk_through_the_invoices_tells_many_bills(
         asked.append(request)
         return books(request)
 
-    ocean = ocean_on(answer, clock, account)
+    ocean = connected(DigitalOcean, answer, clock=clock)
     began, ended = datetime(2026, 10, 1, tzinfo=UTC), datetime(2026, 11, 2, tzinfo=UTC)
     others = [Ref("digitalocean", "default", "", id_) for id_ in ("3164999", "42")]
     bills = await ocean.bills([(one, began, ended) for one in (ref, *others)])
@@ -719,11 +711,11 @@ async def test_one_walk_through_the_invoices_tells_many_bills(
 
 
 async def test_a_month_whose_invoice_is_not_there_leaves_the_bill_open(
-    books: Any, clock: Any, account: Any, ref: Any
+    books: Any, clock: Any, ref: Any
 ) -> None:
     clock.at = datetime(2026, 12, 20, tzinfo=UTC)
     began, ended = datetime(2026, 11, 30, tzinfo=UTC), datetime(2026, 12, 2, tzinfo=UTC)
-    bill = await ocean_on(books, clock, account).billing(ref, began, ended)
+    bill = await connected(DigitalOcean, books, clock=clock).billing(ref, began, ended)
     assert (bill.status, bill.amount) == ("pending", None)
 
 
@@ -736,14 +728,15 @@ def test_months_go_over_the_year() -> None:
 
 
 async def test_a_sweep_is_told_of_keys_and_volumes_and_whose_they_are(
-    ocean: Any, vendor: Any
+    ocean: Any, scripted: Any
 ) -> None:
     keys = [
         {"id": 1, "name": "gb-abcdef", "public_key": OWN},
         {"id": 2, "name": "my laptop", "public_key": MINE},
     ]
-    vendor.says(page("ssh_keys", keys))
-    vendor.says(page("volumes", [{"id": VOLUME.id, "name": "data-1"}])).says(told("account"))
+    scripted.says("GET /v2/account", told("account"))
+    scripted.says(f"GET {KEYS}", page("ssh_keys", keys))
+    scripted.says("GET /v2/volumes", page("volumes", [{"id": VOLUME.id, "name": "data-1"}]))
     held = await ocean.resources("")
     assert (held.complete, held.account_uid) == (True, TEAM)
     assert [(one.what, one.ref.id, one.owner, one.attempt) for one in held.resources] == [
@@ -761,13 +754,12 @@ async def test_a_sweep_is_told_of_keys_and_volumes_and_whose_they_are(
     ],
 )
 async def test_what_is_unused_is_deleted_once_and_gone_already_is_fine(
-    ocean: Any, vendor: Any, what: Resource, ref: Ref, path: str
+    ocean: Any, scripted: Any, what: Resource, ref: Ref, path: str
 ) -> None:
-    vendor.says(b"", 204)
+    scripted.says(f"DELETE {path}", b"", status=204)
     await ocean.discard(what, ref)
-    assert [(r.method, r.url.path) for r in vendor.requests] == [("DELETE", path)]
-    vendor.answers.clear()
-    vendor.says(GONE, 404)
+    assert [(r.method, r.url.path) for r in scripted.requests] == [("DELETE", path)]
+    scripted.says(f"DELETE {path}", GONE, status=404)
     await ocean.discard(what, ref)
     with pytest.raises(Unsupported):
         await ocean.discard(Resource.FIREWALL, ref)

@@ -15,7 +15,7 @@ from gpubroker.model.clock import SystemClock
 from gpubroker.model.errors import BadResponse
 from gpubroker.model.offer import Offer
 from gpubroker.model.terms import Availability, Kind, Market
-from gpubroker.providers.digitalocean import parse_offers
+from gpubroker.providers.digitalocean_market import parse_offers
 
 FIXTURES = Path(__file__).parent / "fixtures" / "digitalocean"
 SIZES = json.loads((FIXTURES / "sizes.json").read_text())["sizes"]

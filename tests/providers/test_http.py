@@ -11,6 +11,7 @@ from typing import Any
 import httpx2
 import msgspec
 import pytest
+from tests.providers.scripted import ANY
 
 from gpubroker.model.errors import (
     BadResponse,
@@ -158,15 +159,15 @@ async def test_a_slow_drip_does_not_outlive_the_total_deadline(
     ],
 )
 async def test_each_failure_by_what_it_proves(
-    vendor: Any, fault: Exception, mutation: type[Exception], read: type[Exception]
+    scripted: Any, fault: Exception, mutation: type[Exception], read: type[Exception]
 ) -> None:
-    vendor.fails(fault)
-    transport = Transport("acme", "https://a.test", wire=httpx2.MockTransport(vendor))
+    scripted.fails(ANY, fault)
+    transport = Transport("acme", "https://a.test", wire=httpx2.MockTransport(scripted))
     with pytest.raises(mutation):
         await transport.send(MUTATION, "PUT", "/x", json={})
     with pytest.raises(read):
         await transport.send(READ, "GET", "/x")
-    assert len(vendor.requests) == 2
+    assert len(scripted.requests) == 2
 
 
 async def test_a_redirected_mutation_is_not_followed(
@@ -181,46 +182,46 @@ async def test_a_redirected_mutation_is_not_followed(
         assert len(server.received) == 1
 
 
-async def test_a_redirected_read_is_followed_on_the_same_host_with_its_key(vendor: Any) -> None:
-    vendor.says(b"", 301, location="/y/").says({})
+async def test_a_redirected_read_is_followed_on_the_same_host_with_its_key(scripted: Any) -> None:
+    scripted.says("GET /y", b"", status=301, location="/y/").says("GET /y/", {})
     transport = Transport(
-        "acme", "https://a.test", wire=httpx2.MockTransport(vendor), auth=lambda: {"x-key": "k"}
+        "acme", "https://a.test", wire=httpx2.MockTransport(scripted), auth=lambda: {"x-key": "k"}
     )
     assert (await transport.send(READ, "GET", "/y")).status == 200
-    assert [str(r.url) for r in vendor.requests] == ["https://a.test/y", "https://a.test/y/"]
-    assert vendor.requests[1].headers["x-key"] == "k"
+    assert [str(r.url) for r in scripted.requests] == ["https://a.test/y", "https://a.test/y/"]
+    assert scripted.requests[1].headers["x-key"] == "k"
 
 
 @pytest.mark.parametrize("target", ["https://b.test/y", "http://a.test/y", "https://a.test:444/y"])
-async def test_a_redirect_to_another_host_is_not_followed(vendor: Any, target: str) -> None:
-    vendor.says(b"", 302, location=target)
-    transport = Transport("acme", "https://a.test", wire=httpx2.MockTransport(vendor))
+async def test_a_redirect_to_another_host_is_not_followed(scripted: Any, target: str) -> None:
+    scripted.says("GET /y", b"", status=302, location=target)
+    transport = Transport("acme", "https://a.test", wire=httpx2.MockTransport(scripted))
     with pytest.raises(BadResponse):
         await transport.send(READ, "GET", "/y")
-    assert len(vendor.requests) == 1
+    assert len(scripted.requests) == 1
 
 
 @pytest.mark.parametrize(
     "url",
     ["https://console.vast.ai", "http://10.0.0.1", "http://127.0.0.1.evil.test", "http://0x7f.1"],
 )
-async def test_a_sandbox_realm_reaches_loopback_only(vendor: Any, url: str) -> None:
-    vendor.says({})
-    transport = Transport("acme", url, loopback_only=True, wire=httpx2.MockTransport(vendor))
+async def test_a_sandbox_realm_reaches_loopback_only(scripted: Any, url: str) -> None:
+    transport = Transport("acme", url, loopback_only=True, wire=httpx2.MockTransport(scripted))
     with pytest.raises(PolicyRefused):
         await transport.send(READ, "GET", "/x")
-    assert vendor.requests == []
+    assert scripted.requests == []
 
 
 @pytest.mark.parametrize("path", ["@evil.test/x", ".evil.test/x"])
-async def test_a_path_cannot_move_a_sandbox_request_to_another_host(vendor: Any, path: str) -> None:
-    vendor.says({})
+async def test_a_path_cannot_move_a_sandbox_request_to_another_host(
+    scripted: Any, path: str
+) -> None:
     transport = Transport(
-        "acme", "http://127.0.0.1", loopback_only=True, wire=httpx2.MockTransport(vendor)
+        "acme", "http://127.0.0.1", loopback_only=True, wire=httpx2.MockTransport(scripted)
     )
     with pytest.raises(PolicyRefused):
         await transport.send(READ, "GET", path)
-    assert vendor.requests == []
+    assert scripted.requests == []
 
 
 async def test_a_sandbox_realm_ignores_proxies_of_the_environment(
@@ -242,23 +243,23 @@ def test_which_hosts_are_loopback() -> None:
     assert not any(map(is_loopback, ["", "0.0.0.0", "localhost.evil.test", "8.8.8.8", "::"]))
 
 
-async def test_an_answer_beyond_the_limit_is_refused_also_when_compressed(vendor: Any) -> None:
-    vendor.says(gzip.compress(b"x" * 5000), content_encoding="gzip")
-    wire = httpx2.MockTransport(vendor)
+async def test_an_answer_beyond_the_limit_is_refused_also_when_compressed(scripted: Any) -> None:
+    scripted.says("GET /x", gzip.compress(b"x" * 5000), content_encoding="gzip")
+    wire = httpx2.MockTransport(scripted)
     transport = Transport("acme", "https://a.test", wire=wire, largest_body=1000)
     with pytest.raises(BadResponse, match="more than 1000 bytes"):
         await transport.send(READ, "GET", "/x")
 
 
-async def test_an_answer_that_does_not_parse_keeps_its_redacted_text(vendor: Any) -> None:
+async def test_an_answer_that_does_not_parse_keeps_its_redacted_text(scripted: Any) -> None:
     class Shape(msgspec.Struct):
         id: int
 
-    vendor.says({"id": "seven", "key": "sesame"})
+    scripted.says("GET /x", {"id": "seven", "key": "sesame"})
     transport = Transport(
         "acme",
         "https://a.test",
-        wire=httpx2.MockTransport(vendor),
+        wire=httpx2.MockTransport(scripted),
         redactor=Redactor({"id"}, ["sesame"]),
     )
     answer = await transport.send(READ, "GET", "/x")
@@ -269,8 +270,8 @@ async def test_an_answer_that_does_not_parse_keeps_its_redacted_text(vendor: Any
         transport.decode(MUTATION, answer, Shape)
 
 
-async def test_traces_show_the_exchange_and_no_secret(vendor: Any) -> None:
-    vendor.says({"id": 7, "instance_api_key": "sesame-answer"})
+async def test_traces_show_the_exchange_and_no_secret(scripted: Any) -> None:
+    scripted.says("PUT /x/", {"id": 7, "instance_api_key": "sesame-answer"})
     lines: list[str] = []
     seen: list[Exchange] = []
     transport = Transport(
@@ -278,7 +279,7 @@ async def test_traces_show_the_exchange_and_no_secret(vendor: Any) -> None:
         "https://a.test",
         auth=lambda: {"authorization": "Bearer sesame-key"},
         redactor=Redactor({"id", "image", "limit"}, ["sesame-key"]),
-        wire=httpx2.MockTransport(vendor),
+        wire=httpx2.MockTransport(scripted),
         observers=(trace_lines(lines.append), seen.append),
     )
     body = {"image": "ubuntu with sesame-env", "env": {"A": "sesame-env"}}

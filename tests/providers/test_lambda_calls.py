@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 from msgspec.structs import replace
+from tests.providers.scripted import ANY, KEY, Scripted, connected
 
 from gpubroker.model.errors import (
     AuthFailed,
@@ -36,22 +36,23 @@ from gpubroker.model.query import Query
 from gpubroker.model.terms import Market, Resource, State
 from gpubroker.providers.accounts import Account, Wiring
 from gpubroker.providers.base import HasBalance, KeyAttachable, Stoppable
-from gpubroker.providers.http import Transport
 from gpubroker.providers.lambda_labs import (
     CAPABILITIES,
     SHOWN,
     LambdaLabs,
     Machine,
     launch,
-    parse_offers,
     ruleset,
     state_of,
 )
-from gpubroker.providers.redaction import Redactor
+from gpubroker.providers.lambda_labs_market import parse_offers
 
 FIXTURES = Path(__file__).parent / "fixtures" / "lambda_labs"
-KEY = "secret_tests_0123456789abcdef.n0t-real"
+V1 = "/api/v1"
+KEYS = f"GET {V1}/ssh-keys"
+LAUNCH, TERMINATE = (f"POST {V1}/instance-operations/{word}" for word in ("launch", "terminate"))
 ID = "0920582c7ff041399e34823a0be62549"
+MACHINE = f"{V1}/instances/{ID}"
 NAME = "gb-abcdef-abcdefghijklmnop"
 OWN = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBrokerKeyOfTheTestsNotReal000000000000000000 gb-abcdef"
 MINE = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMyOwnKeyOfTheTestsNotReal0000000000000000000 me"
@@ -80,16 +81,8 @@ def account() -> Account:
 
 
 @pytest.fixture
-def labs(vendor: Any, clock: Any, account: Account) -> LambdaLabs:
-    transport = Transport(
-        "lambda_labs",
-        "https://lambda.test",
-        auth=lambda: LambdaLabs.authorization(account),
-        redactor=Redactor(SHOWN, (KEY,)),
-        clock=clock,
-        wire=httpx2.MockTransport(vendor),
-    )
-    return LambdaLabs(account, transport)
+def labs(scripted: Scripted, clock: Any) -> LambdaLabs:
+    return connected(LambdaLabs, scripted, clock=clock)
 
 
 @pytest.fixture
@@ -113,15 +106,15 @@ def ref() -> Ref:
 
 
 async def test_create_is_one_request_that_carries_the_attempt(
-    labs: Any, vendor: Any, spec: Any, offer: Any, attempt: Any
+    labs: Any, scripted: Any, spec: Any, offer: Any, attempt: Any
 ) -> None:
-    vendor.says(told("launched"))
+    scripted.says(LAUNCH, told("launched"))
     made = await labs.create(spec, offer, attempt, HAVE)
     assert made == Ref("lambda_labs", "default", "", ID)
-    (request,) = vendor.requests
+    (request,) = scripted.requests
     assert (request.method, request.url.path) == ("POST", "/api/v1/instance-operations/launch")
     assert request.headers["authorization"] == f"Bearer {KEY}"
-    body = vendor.body()
+    body = scripted.body()
     text = body.pop("user_data")
     assert body == {
         "region_name": "us-east-3",
@@ -195,31 +188,31 @@ def incompressible(size: int) -> str:
     ids=lambda told: str(told)[:60],
 )
 async def test_what_the_vendor_would_not_take_is_refused_before_it_is_sent(
-    labs: Any, vendor: Any, spec: Any, offer: Any, attempt: Any, change: Any, field: str
+    labs: Any, scripted: Any, spec: Any, offer: Any, attempt: Any, change: Any, field: str
 ) -> None:
     with pytest.raises(Invalid) as caught:
         await labs.create(replace(spec, **change), offer, attempt, HAVE)
     assert caught.value.field == field
-    assert vendor.requests == []
+    assert scripted.requests == []
 
 
 async def test_options_of_other_clouds_are_refused_and_not_dropped(
-    labs: Any, vendor: Any, spec: Any, offer: Any, attempt: Any
+    labs: Any, scripted: Any, spec: Any, offer: Any, attempt: Any
 ) -> None:
     with pytest.raises(Unsupported) as caught:
         await labs.create(replace(spec, options={"image_login": "sesame"}), offer, attempt, HAVE)
     assert "image_login" in str(caught.value)
     assert "sesame" not in str(caught.value)
-    assert vendor.requests == []
+    assert scripted.requests == []
 
 
 async def test_a_type_that_is_sold_out_everywhere_is_not_asked_for(
-    labs: Any, vendor: Any, spec: Any, offer: Any, attempt: Any
+    labs: Any, scripted: Any, spec: Any, offer: Any, attempt: Any
 ) -> None:
     nowhere = replace(offer, key="gpu_1x_gh200", region="")
     with pytest.raises(NoCapacity):
         await labs.create(spec, nowhere, attempt, HAVE)
-    assert vendor.requests == []
+    assert scripted.requests == []
 
 
 # Errors
@@ -292,15 +285,15 @@ ERRORS: list[tuple[str, int, Any, type[BrokerError]]] = [
     ids=[f"{o}-{s}-{k.__name__}-{n}" for n, (o, s, _, k) in enumerate(ERRORS)],
 )
 async def test_the_error_table_row_by_row(
-    labs: Any, vendor: Any, spec: Any, offer: Any, attempt: Any, ref: Any,
+    labs: Any, scripted: Any, spec: Any, offer: Any, attempt: Any, ref: Any,
     operation: str, status: int, body: Any, kind: type[BrokerError],
 ) -> None:  # fmt: skip
-    vendor.says(body, status)
+    scripted.says(ANY, body, status=status)
     with pytest.raises(BrokerError) as caught:
         await call(labs, operation, spec, offer, attempt, ref)
     assert type(caught.value) is kind
     assert (caught.value.provider, caught.value.operation) == ("lambda_labs", operation)
-    assert len(vendor.requests) == 1
+    assert len(scripted.requests) == 1
 
 
 async def call(labs: Any, operation: str, spec: Any, offer: Any, attempt: Any, ref: Any) -> Any:
@@ -317,9 +310,9 @@ async def call(labs: Any, operation: str, spec: Any, offer: Any, attempt: Any, r
 
 
 async def test_the_vendors_code_sentence_and_scope_are_kept(
-    labs: Any, vendor: Any, spec: Any, offer: Any, attempt: Any
+    labs: Any, scripted: Any, spec: Any, offer: Any, attempt: Any
 ) -> None:
-    vendor.says(told("sold-out"), 400)
+    scripted.says(LAUNCH, told("sold-out"), status=400)
     with pytest.raises(NoCapacity) as caught:
         await labs.create(spec, offer, attempt, HAVE)
     assert caught.value.code == "instance-operations/launch/insufficient-capacity"
@@ -328,9 +321,13 @@ async def test_the_vendors_code_sentence_and_scope_are_kept(
 
 
 async def test_words_in_a_message_are_no_code(
-    labs: Any, vendor: Any, spec: Any, offer: Any, attempt: Any
+    labs: Any, scripted: Any, spec: Any, offer: Any, attempt: Any
 ) -> None:
-    vendor.says(no("global/invalid-parameters", "insufficient-capacity global/quota-exceeded"), 400)
+    scripted.says(
+        LAUNCH,
+        no("global/invalid-parameters", "insufficient-capacity global/quota-exceeded"),
+        status=400,
+    )
     with pytest.raises(Invalid):
         await labs.create(spec, offer, attempt, HAVE)
 
@@ -358,19 +355,19 @@ async def test_no_failure_makes_a_mutation_be_sent_twice(
         assert len(server.received) == 1
 
 
-async def test_an_id_of_another_form_never_becomes_a_path(labs: Any, vendor: Any) -> None:
+async def test_an_id_of_another_form_never_becomes_a_path(labs: Any, scripted: Any) -> None:
     for wrong in ("", "../ssh-keys", "a b", "a/b"):
         with pytest.raises(Invalid):
             await labs.get(Ref("lambda_labs", "default", "", wrong))
-    assert vendor.requests == []
+    assert scripted.requests == []
 
 
 async def test_no_secret_is_in_an_error(
-    labs: Any, vendor: Any, spec: Any, offer: Any, attempt: Any
+    labs: Any, scripted: Any, spec: Any, offer: Any, attempt: Any
 ) -> None:
     said = no("global/invalid-parameters", f"bad sesame-sesame, key {KEY}")
     said["error"]["jupyter_token"] = "sesame-jupyter"
-    vendor.says(said, 400)
+    scripted.says(LAUNCH, said, status=400)
     with pytest.raises(Invalid) as caught:
         await labs.create(spec, offer, attempt, HAVE)
     shown = f"{caught.value} {caught.value.raw} {caught.value.code}"
@@ -383,81 +380,83 @@ def test_no_field_that_holds_a_secret_may_be_shown() -> None:
     assert SHOWN.isdisjoint({"user_data", "jupyter_token", "jupyter_url", "private_key", "value"})
 
 
-async def test_without_a_key_nothing_is_sent(vendor: Any, ref: Any) -> None:
-    transport = Transport("lambda_labs", "https://lambda.test", wire=httpx2.MockTransport(vendor))
-    labs = LambdaLabs(Account("lambda_labs"), transport)
+async def test_without_a_key_nothing_is_sent(scripted: Any, ref: Any) -> None:
+    labs = connected(LambdaLabs, scripted, {})
     with pytest.raises(AuthFailed) as caught:
         _ = [page async for page in labs.offers(Query())]
     assert "LAMBDA_API_KEY" in str(caught.value)
-    assert vendor.requests == []
+    assert scripted.requests == []
 
 
 # What must be there before a machine
 
 
 async def test_the_brokers_key_is_registered_under_the_owners_name(
-    labs: Any, vendor: Any, spec: Any, offer: Any, attempt: Any
+    labs: Any, scripted: Any, spec: Any, offer: Any, attempt: Any
 ) -> None:
-    vendor.says(told("keys")).says(told("key-made"))
+    scripted.says(KEYS, told("keys")).says(f"POST {V1}/ssh-keys", told("key-made"))
     key = await labs.ensure(Resource.SSH_KEY, spec, offer, attempt, {})
     assert key.id == "gb-abcdef/0d3f5a1c9b2e4f6a8c7d6e5f4a3b2c1d"
-    assert [(r.method, r.url.path) for r in vendor.requests] == [
+    assert [(r.method, r.url.path) for r in scripted.requests] == [
         ("GET", "/api/v1/ssh-keys"),
         ("POST", "/api/v1/ssh-keys"),
     ]
-    assert vendor.body() == {"name": "gb-abcdef", "public_key": OWN}
+    assert scripted.body() == {"name": "gb-abcdef", "public_key": OWN}
 
 
 @pytest.mark.parametrize("name", ["gb-abcdef", "put here by hand", "with/slash"])
 async def test_a_key_of_the_same_material_is_found_under_any_name_and_reused(
-    labs: Any, vendor: Any, spec: Any, offer: Any, attempt: Any, name: str
+    labs: Any, scripted: Any, spec: Any, offer: Any, attempt: Any, name: str
 ) -> None:
     same = {"id": "77aa", "name": name, "public_key": OWN.rpartition(" ")[0] + " other comment"}
-    vendor.says({"data": [*told("keys")["data"], same]}).says(told("launched"))
+    scripted.says(KEYS, {"data": [*told("keys")["data"], same]})
+    scripted.says(LAUNCH, told("launched"))
     key = await labs.ensure(Resource.SSH_KEY, spec, offer, attempt, {})
     await labs.create(spec, offer, attempt, {Resource.SSH_KEY: key})
-    assert [r.method for r in vendor.requests] == ["GET", "POST"]
-    assert vendor.body()["ssh_key_names"] == [name]
+    assert [r.method for r in scripted.requests] == ["GET", "POST"]
+    assert scripted.body()["ssh_key_names"] == [name]
 
 
 async def test_a_name_that_holds_another_key_is_never_overwritten(
-    labs: Any, vendor: Any, spec: Any, offer: Any, attempt: Any
+    labs: Any, scripted: Any, spec: Any, offer: Any, attempt: Any
 ) -> None:
-    vendor.says({"data": [{"id": "77aa", "name": "gb-abcdef", "public_key": MINE}]})
+    scripted.says(KEYS, {"data": [{"id": "77aa", "name": "gb-abcdef", "public_key": MINE}]})
     with pytest.raises(Refused) as caught:
         await labs.ensure(Resource.SSH_KEY, spec, offer, attempt, {})
     assert (type(caught.value), caught.value.code) == (Refused, "name_taken")
-    assert len(vendor.requests) == 1
+    assert len(scripted.requests) == 1
 
 
 async def test_a_name_that_stands_for_two_keys_is_not_used(
-    labs: Any, vendor: Any, spec: Any, offer: Any, attempt: Any
+    labs: Any, scripted: Any, spec: Any, offer: Any, attempt: Any
 ) -> None:
     twins = [{"id": n, "name": "both", "public_key": line} for n, line in (("1", OWN), ("2", MINE))]
-    vendor.says({"data": twins}).says(told("key-made"))
+    scripted.says(KEYS, {"data": twins})
+    scripted.says(f"POST {V1}/ssh-keys", told("key-made"))
     key = await labs.ensure(Resource.SSH_KEY, spec, offer, attempt, {})
     assert key.id.startswith("gb-abcdef/")
 
 
 async def test_without_ports_the_accounts_own_rules_hold_and_nothing_is_asked(
-    labs: Any, vendor: Any, spec: Any, offer: Any, attempt: Any
+    labs: Any, scripted: Any, spec: Any, offer: Any, attempt: Any
 ) -> None:
     have = await labs.ensure(Resource.FIREWALL, spec, offer, attempt, {})
-    assert vendor.requests == []
+    assert scripted.requests == []
     body = launch(spec, offer, attempt, HAVE | {Resource.FIREWALL: have})
     assert "firewall_rulesets" not in body
 
 
 async def test_ports_are_opened_by_a_ruleset_of_the_owner_that_holds_ssh_too(
-    labs: Any, vendor: Any, spec: Any, offer: Any, attempt: Any
+    labs: Any, scripted: Any, spec: Any, offer: Any, attempt: Any
 ) -> None:
     spec = replace(spec, ports=((8888, "tcp"), (53, "udp")))
     wanted = ruleset(spec, offer, attempt)
     made = {"id": "c4d2", "region": {"name": "us-east-3", "description": ""}, "instance_ids": []}
-    vendor.says({"data": []}).says({"data": wanted | made})
+    scripted.says(f"GET {V1}/firewall-rulesets", {"data": []})
+    scripted.says(f"POST {V1}/firewall-rulesets", {"data": wanted | made})
     have = await labs.ensure(Resource.FIREWALL, spec, offer, attempt, {})
     assert have.id == "c4d2"
-    sent = vendor.body()
+    sent = scripted.body()
     assert sent["name"].startswith("gb-abcdef-")
     assert sent["region"] == "us-east-3"
     assert [(rule["protocol"], rule["port_range"]) for rule in sent["rules"]] == [
@@ -465,10 +464,9 @@ async def test_ports_are_opened_by_a_ruleset_of_the_owner_that_holds_ssh_too(
         ("udp", [53, 53]),
         ("tcp", [8888, 8888]),
     ]
-    vendor.answers.clear()
-    vendor.says({"data": [wanted | made]})
+    scripted.says(f"GET {V1}/firewall-rulesets", {"data": [wanted | made]})
     assert await labs.ensure(Resource.FIREWALL, spec, offer, attempt, {}) == have
-    assert [r.method for r in vendor.requests] == ["GET", "POST", "GET"]
+    assert [r.method for r in scripted.requests] == ["GET", "POST", "GET"]
 
 
 def test_other_ports_and_other_owners_have_other_rulesets(spec: Any, offer: Any) -> None:
@@ -482,37 +480,37 @@ def test_other_ports_and_other_owners_have_other_rulesets(spec: Any, offer: Any)
 
 
 async def test_a_ruleset_that_somebody_changed_is_not_used_and_not_overwritten(
-    labs: Any, vendor: Any, spec: Any, offer: Any, attempt: Any
+    labs: Any, scripted: Any, spec: Any, offer: Any, attempt: Any
 ) -> None:
     spec = replace(spec, ports=((8888, "tcp"),))
     changed = ruleset(spec, offer, attempt) | {"id": "c4d2", "region": {"name": "us-east-3"}}
     changed["rules"] = changed["rules"][1:]
-    vendor.says({"data": [changed]})
+    scripted.says(f"GET {V1}/firewall-rulesets", {"data": [changed]})
     with pytest.raises(Refused) as caught:
         await labs.ensure(Resource.FIREWALL, spec, offer, attempt, {})
     assert caught.value.code == "name_taken"
-    assert len(vendor.requests) == 1
+    assert len(scripted.requests) == 1
 
 
 async def test_ports_are_refused_where_the_vendor_has_no_firewall_rules(
-    labs: Any, vendor: Any, spec: Any, offer: Any, attempt: Any
+    labs: Any, scripted: Any, spec: Any, offer: Any, attempt: Any
 ) -> None:
     texas = replace(offer, region="us-south-1", key="gpu_1x_gh200:us-south-1")
     with pytest.raises(Unsupported):
         await labs.ensure(
             Resource.FIREWALL, replace(spec, ports=((80, "tcp"),)), texas, attempt, {}
         )
-    assert vendor.requests == []
+    assert scripted.requests == []
 
 
 async def test_what_is_shared_is_not_released_and_nothing_else_is_made(
-    labs: Any, vendor: Any, spec: Any, offer: Any, attempt: Any
+    labs: Any, scripted: Any, spec: Any, offer: Any, attempt: Any
 ) -> None:
     for what, made in HAVE.items():
         await labs.release(what, made)
     with pytest.raises(Unsupported):
         await labs.ensure(Resource.DISK, spec, offer, attempt, {})
-    assert vendor.requests == []
+    assert scripted.requests == []
 
 
 # Machines
@@ -530,10 +528,10 @@ STATES = [
 
 @pytest.mark.parametrize(("word", "state", "healthy", "bills"), STATES)
 async def test_each_word_of_the_vendor_is_a_state(
-    labs: Any, vendor: Any, ref: Any, word: str, state: State, healthy: bool, bills: bool
+    labs: Any, scripted: Any, ref: Any, word: str, state: State, healthy: bool, bills: bool
 ) -> None:
     assert state_of(Machine(id="1", status=word)) is state
-    vendor.says(machine(status=word))
+    scripted.says(f"GET {MACHINE}", machine(status=word))
     seen = await labs.get(ref)
     assert (seen.state, seen.raw_state, seen.healthy) == (state, word, healthy)
     assert (seen.bills_compute, seen.bills_disk) == (bills, False)
@@ -541,11 +539,11 @@ async def test_each_word_of_the_vendor_is_a_state(
 
 
 async def test_a_machine_is_read_with_its_owner_its_ports_and_no_secret(
-    labs: Any, vendor: Any, ref: Any
+    labs: Any, scripted: Any, ref: Any
 ) -> None:
-    vendor.says(told("running"))
+    scripted.says(f"GET {MACHINE}", told("running"))
     seen = await labs.get(ref)
-    assert vendor.requests[0].url.path == f"/api/v1/instances/{ID}"
+    assert scripted.requests[0].url.path == f"/api/v1/instances/{ID}"
     assert (seen.ref, seen.owner, seen.attempt, seen.name) == (
         ref, "abcdef", "abcdefghijklmnop", NAME
     )  # fmt: skip
@@ -557,9 +555,9 @@ async def test_a_machine_is_read_with_its_owner_its_ports_and_no_secret(
 
 
 async def test_a_machine_that_boots_is_ours_by_its_tags_and_has_no_address_yet(
-    labs: Any, vendor: Any, ref: Any
+    labs: Any, scripted: Any, ref: Any
 ) -> None:
-    vendor.says(told("booting"))
+    scripted.says(f"GET {MACHINE}", told("booting"))
     seen = await labs.get(ref)
     assert (seen.state, seen.name, seen.attempt) == (State.PENDING, None, "abcdefghijklmnop")
     assert (seen.ssh, seen.ports) == (None, {})
@@ -579,41 +577,39 @@ async def test_a_machine_that_boots_is_ours_by_its_tags_and_has_no_address_yet(
     ids=str,
 )
 async def test_a_machine_is_ours_by_its_tags_else_by_its_name(
-    labs: Any, vendor: Any, attempt: Any, offer: Any, changes: Any, ours: bool
+    labs: Any, scripted: Any, attempt: Any, offer: Any, changes: Any, ours: bool
 ) -> None:
-    vendor.says({"data": [machine(**changes)["data"]]})
+    scripted.says(f"GET {V1}/instances", {"data": [machine(**changes)["data"]]})
     found = await labs.find(attempt, offer)
     assert [one.owner for one in found] == (["abcdef"] if ours else [])
 
 
 async def test_a_list_holds_foreign_machines_and_is_bound_to_the_key(
-    labs: Any, vendor: Any, clock: Any
+    labs: Any, scripted: Any, clock: Any
 ) -> None:
-    vendor.says(told("list"))
+    scripted.says(f"GET {V1}/instances", told("list"))
     listing = await labs.list("")
     assert (listing.scope, listing.complete, listing.asked_at) == ("", True, clock.now())
     assert [one.owner for one in listing.instances] == ["abcdef", None]
     assert listing.instances[1].name == "notebook of a colleague"
-    assert len(vendor.requests) == 1
-    vendor.answers.clear()
-    vendor.says(told("keys"))
+    assert len(scripted.requests) == 1
+    scripted.says(KEYS, told("keys"))
     assert await labs.whoami() == listing.account_uid
 
 
-async def test_a_row_that_comes_twice_is_one_machine(labs: Any, vendor: Any) -> None:
+async def test_a_row_that_comes_twice_is_one_machine(labs: Any, scripted: Any) -> None:
     rows = told("list")["data"]
-    vendor.says({"data": [*rows, rows[0]]})
+    scripted.says(f"GET {V1}/instances", {"data": [*rows, rows[0]]})
     assert len((await labs.list("")).instances) == 2
 
 
 async def test_the_uid_is_the_keys_fingerprint_and_not_told_before_the_key_was_taken(
-    labs: Any, vendor: Any, account: Any
+    labs: Any, scripted: Any, account: Any
 ) -> None:
-    vendor.says(told("bad-key"), 401)
+    scripted.says(KEYS, told("bad-key"), status=401)
     with pytest.raises(AuthFailed):
         await labs.whoami()
-    vendor.answers.clear()
-    vendor.says(told("keys"))
+    scripted.says(KEYS, told("keys"))
     uid = await labs.whoami()
     assert uid.startswith("key-")
     assert KEY not in uid
@@ -624,12 +620,12 @@ async def test_the_uid_is_the_keys_fingerprint_and_not_told_before_the_key_was_t
 # The end and the rest
 
 
-async def test_terminate_names_one_machine(labs: Any, vendor: Any, ref: Any) -> None:
-    vendor.says(told("terminated"))
+async def test_terminate_names_one_machine(labs: Any, scripted: Any, ref: Any) -> None:
+    scripted.says(TERMINATE, told("terminated"))
     await labs.terminate(ref)
-    (request,) = vendor.requests
+    (request,) = scripted.requests
     assert (request.method, request.url.path) == ("POST", "/api/v1/instance-operations/terminate")
-    assert vendor.body() == {"instance_ids": [ID]}
+    assert scripted.body() == {"instance_ids": [ID]}
 
 
 @pytest.mark.parametrize(
@@ -637,43 +633,43 @@ async def test_terminate_names_one_machine(labs: Any, vendor: Any, ref: Any) -> 
     [(404, MISSING), (400, MISSING), (400, no("x", "Refused: vm-is-terminating."))],
 )
 async def test_a_machine_that_is_gone_or_going_is_terminated(
-    labs: Any, vendor: Any, ref: Any, status: int, body: Any
+    labs: Any, scripted: Any, ref: Any, status: int, body: Any
 ) -> None:
-    vendor.says(body, status)
+    scripted.says(TERMINATE, body, status=status)
     await labs.terminate(ref)
 
 
-async def test_only_a_person_can_look_at_the_bill(labs: Any, vendor: Any, ref: Any) -> None:
+async def test_only_a_person_can_look_at_the_bill(labs: Any, scripted: Any, ref: Any) -> None:
     since = datetime(2026, 3, 1, 12, tzinfo=UTC)
     bill = await labs.billing(ref, since, since + timedelta(hours=2))
     assert (bill.status, bill.amount) == ("manual", None)
     for part in ("https://cloud.lambda.ai/usage", ID, "2026-03-01 12:00", "14:00 UTC"):
         assert part in bill.evidence
-    assert vendor.requests == []
+    assert scripted.requests == []
 
 
-async def test_offers_are_one_page_that_covers_everything(labs: Any, vendor: Any) -> None:
-    vendor.says(told("types"))
+async def test_offers_are_one_page_that_covers_everything(labs: Any, scripted: Any) -> None:
+    scripted.says(f"GET {V1}/instance-types", told("types"))
     (page,) = [page async for page in labs.offers(Query(min_count=8))]
     assert (page.covers, page.complete, len(page.rows)) == (None, True, 5)
-    assert [r.url.path for r in vendor.requests] == ["/api/v1/instance-types"]
+    assert [r.url.path for r in scripted.requests] == ["/api/v1/instance-types"]
 
 
-async def test_there_is_no_spot(labs: Any, vendor: Any) -> None:
+async def test_there_is_no_spot(labs: Any, scripted: Any) -> None:
     assert [page async for page in labs.offers(Query(market=Market.SPOT))] == []
-    assert vendor.requests == []
+    assert scripted.requests == []
 
 
-async def test_an_answer_without_any_type_is_not_complete(labs: Any, vendor: Any) -> None:
-    vendor.says({"data": {}})
+async def test_an_answer_without_any_type_is_not_complete(labs: Any, scripted: Any) -> None:
+    scripted.says(f"GET {V1}/instance-types", {"data": {}})
     (page,) = [page async for page in labs.offers(Query())]
     assert (page.rows, page.complete) == ((), False)
 
 
-async def test_an_option_that_there_is_not_is_refused(labs: Any, vendor: Any) -> None:
+async def test_an_option_that_there_is_not_is_refused(labs: Any, scripted: Any) -> None:
     with pytest.raises(Invalid):
         _ = [page async for page in labs.offers(Query(options=(("lambda_labs", "x", "1"),)))]
-    assert vendor.requests == []
+    assert scripted.requests == []
 
 
 def test_what_lambda_has_not_cannot_be_asked_for(labs: Any) -> None:
@@ -692,7 +688,7 @@ def test_a_create_keeps_the_launch_rate_and_all_calls_one_a_second() -> None:
 
 
 async def test_a_sweep_is_told_of_keys_and_rulesets_and_whose_they_are(
-    labs: Any, vendor: Any
+    labs: Any, scripted: Any
 ) -> None:
     keys = [
         {"id": "1a", "name": "gb-abcdef", "public_key": OWN},
@@ -700,23 +696,23 @@ async def test_a_sweep_is_told_of_keys_and_rulesets_and_whose_they_are(
     ]
     place = {"name": "us-east-3", "description": "Washington DC, USA"}
     rules = [{"id": "c4", "name": "gb-abcdef-0123456789ab", "region": place, "rules": []}]
-    vendor.says({"data": keys}).says({"data": rules})
+    scripted.says(KEYS, {"data": keys})
+    scripted.says(f"GET {V1}/firewall-rulesets", {"data": rules})
     told = await labs.resources("")
-    assert (told.complete, told.account_uid) == (True, await _uid(labs, vendor))
+    assert (told.complete, told.account_uid) == (True, await _uid(labs, scripted))
     assert [(one.what, one.ref.id, one.owner, one.attempt) for one in told.resources] == [
         (Resource.SSH_KEY, "gb-abcdef/1a", "abcdef", None),
         (Resource.SSH_KEY, "my laptop/2b", None, None),
         (Resource.FIREWALL, "c4", "abcdef", None),
     ]
-    assert [request.url.path for request in vendor.requests[:2]] == [
+    assert [request.url.path for request in scripted.requests[:2]] == [
         "/api/v1/ssh-keys",
         "/api/v1/firewall-rulesets",
     ]
 
 
-async def _uid(labs: Any, vendor: Any) -> str:
-    vendor.answers.clear()
-    vendor.says({"data": []})
+async def _uid(labs: Any, scripted: Any) -> str:
+    scripted.says(KEYS, {"data": []})
     return str(await labs.whoami())
 
 
@@ -729,22 +725,25 @@ async def _uid(labs: Any, vendor: Any) -> str:
     ],
 )
 async def test_what_is_unused_is_deleted_by_its_id_once(
-    labs: Any, vendor: Any, what: Resource, id_: str, path: str
+    labs: Any, scripted: Any, what: Resource, id_: str, path: str
 ) -> None:
-    vendor.says({"data": {}})
+    scripted.says(f"DELETE {path}", {"data": {}})
     await labs.discard(what, Ref("lambda_labs", "default", "", id_))
-    assert [(r.method, r.url.path) for r in vendor.requests] == [("DELETE", path)]
-    vendor.answers.clear()
-    vendor.says(no("global/object-does-not-exist"), 404)
+    assert [(r.method, r.url.path) for r in scripted.requests] == [("DELETE", path)]
+    scripted.says(f"DELETE {path}", no("global/object-does-not-exist"), status=404)
     await labs.discard(what, Ref("lambda_labs", "default", "", id_))
 
 
 async def test_a_ruleset_in_use_stays_and_the_accounts_own_is_never_touched(
-    labs: Any, vendor: Any
+    labs: Any, scripted: Any
 ) -> None:
-    vendor.says(no("firewall-rulesets/firewall-ruleset-in-use"), 400)
+    scripted.says(
+        f"DELETE {V1}/firewall-rulesets/c4",
+        no("firewall-rulesets/firewall-ruleset-in-use"),
+        status=400,
+    )
     with pytest.raises(WrongState):
         await labs.discard(Resource.FIREWALL, Ref("lambda_labs", "default", "", "c4"))
     with pytest.raises(Unsupported):
         await labs.discard(Resource.FIREWALL, Ref("lambda_labs", "default", "", "global"))
-    assert len(vendor.requests) == 1
+    assert len(scripted.requests) == 1

@@ -15,7 +15,7 @@ from gpubroker.model.clock import SystemClock
 from gpubroker.model.errors import BadResponse
 from gpubroker.model.offer import Offer
 from gpubroker.model.terms import Availability, Kind, Market
-from gpubroker.providers.lambda_labs import parse_offers
+from gpubroker.providers.lambda_labs_market import parse_offers
 
 FIXTURES = Path(__file__).parent / "fixtures" / "lambda_labs"
 TYPES = json.loads((FIXTURES / "types.json").read_text())["data"]

@@ -374,10 +374,10 @@ async def test_a_span_has_names_and_no_arguments(acme: Acme) -> None:
 
 
 async def test_a_recording_holds_the_exchanges_without_secrets(
-    vast: Any, vendor: Any, ref: Any, machine: Any
+    vast: Any, scripted: Any, ref: Any, machine: Any
 ) -> None:
     records: list[Recording] = []
-    vendor.says({"instances": machine()})
+    scripted.says("GET /api/v0/instances/901/", {"instances": machine()})
     await decorate(vast, [Record(records.append)]).get(ref)
     (record,) = records
     assert (record.operation, record.outcome) == ("get", "ok")

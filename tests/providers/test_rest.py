@@ -59,7 +59,7 @@ class Plain(RestCloud):
         return Whole(tuple(machine(box) for box in boxes), complete=len(boxes) != 1)
 
 
-def connected(vendor: Any, clock: Any, secrets: Mapping[str, str]) -> Plain:
+def connected(scripted: Any, clock: Any, secrets: Mapping[str, str]) -> Plain:
     import httpx2
 
     account = Account("plain", "default", secrets)
@@ -69,57 +69,57 @@ def connected(vendor: Any, clock: Any, secrets: Mapping[str, str]) -> Plain:
         auth=lambda: Plain.authorization(account),
         redactor=Redactor(Plain.shown, secrets.values()),
         clock=clock,
-        wire=httpx2.MockTransport(vendor),
+        wire=httpx2.MockTransport(scripted),
     )
     return Plain(account, transport)
 
 
 @pytest.fixture
-def plain(vendor: Any, clock: Any) -> Plain:
-    return connected(vendor, clock, {"PLAIN_API_KEY": "k-e-y"})
+def plain(scripted: Any, clock: Any) -> Plain:
+    return connected(scripted, clock, {"PLAIN_API_KEY": "k-e-y"})
 
 
 ME = {"data": {"user": {"id": "u-1"}}}
 BOXES = {"boxes": [{"id": "b-1", "name": OURS}, {"id": "b-2", "name": THEIRS}]}
 
 
-def paths(vendor: Any) -> list[str]:
-    return [request.url.path for request in vendor.requests]
+def paths(scripted: Any) -> list[str]:
+    return [request.url.path for request in scripted.requests]
 
 
-async def test_a_list_asks_for_the_uid_beside_it(plain: Plain, vendor: Any, clock: Any) -> None:
-    vendor.says(ME).says(BOXES)
+async def test_a_list_asks_for_the_uid_beside_it(plain: Plain, scripted: Any, clock: Any) -> None:
+    scripted.says("GET /me", ME).says("GET /boxes", BOXES)
     told = await plain.list("")
-    assert paths(vendor) == ["/me", "/boxes"]
+    assert paths(scripted) == ["/me", "/boxes"]
     assert (told.account_uid, told.complete, told.asked_at) == ("u-1", True, clock.now())
     assert [(one.ref.id, one.owner) for one in told.instances] == [("b-1", "abcdef"), ("b-2", None)]
 
 
-async def test_a_list_right_after_whoami_takes_its_answer_once(plain: Plain, vendor: Any) -> None:
-    vendor.says(ME).says(BOXES).says(ME).says(BOXES)
+async def test_a_list_right_after_whoami_takes_its_answer_once(plain: Plain, scripted: Any) -> None:
+    scripted.says("GET /me", ME).says("GET /boxes", BOXES)
     assert await plain.whoami() == "u-1"
     await plain.list("")
     await plain.list("")
-    assert paths(vendor) == ["/me", "/boxes", "/me", "/boxes"]
+    assert paths(scripted) == ["/me", "/boxes", "/me", "/boxes"]
 
 
-async def test_a_list_that_is_not_whole_says_so(plain: Plain, vendor: Any) -> None:
-    vendor.says(ME).says({"boxes": [{"id": "b-1"}]})
+async def test_a_list_that_is_not_whole_says_so(plain: Plain, scripted: Any) -> None:
+    scripted.says("GET /me", ME).says("GET /boxes", {"boxes": [{"id": "b-1"}]})
     assert not (await plain.list("")).complete
 
 
 async def test_an_attempt_is_found_by_its_carrier(
-    plain: Plain, vendor: Any, attempt: Any, offer_of: Any
+    plain: Plain, scripted: Any, attempt: Any, offer_of: Any
 ) -> None:
-    vendor.says(BOXES)
+    scripted.says("GET /boxes", BOXES)
     assert [one.ref.id for one in await plain.find(attempt, offer_of())] == ["b-1"]
 
 
-async def test_what_stands_under_a_key_is_read_in_its_bounds(plain: Plain, vendor: Any) -> None:
+async def test_what_stands_under_a_key_is_read_in_its_bounds(plain: Plain, scripted: Any) -> None:
     class Named(Struct):
         title: str = field(name="name")
 
-    vendor.says({"name": "whole"}).says({"box": {"name": "inside"}}).says({"box": None})
+    scripted.says("GET /b", {"name": "whole"}, {"box": {"name": "inside"}}, {"box": None})
     assert (await plain.ask_for(Named, "get", "GET", "/b")).title == "whole"
     assert (await plain.ask_for(Named, "get", "GET", "/b", under="box")).title == "inside"
     with pytest.raises(BadResponse):
@@ -128,9 +128,9 @@ async def test_what_stands_under_a_key_is_read_in_its_bounds(plain: Plain, vendo
 
 @pytest.mark.parametrize("body", [{}, {"made": {}}, {"made": {"id": 7}}, b"<html>"], ids=str)
 async def test_a_mutations_answer_of_another_shape_is_an_unknown_outcome(
-    plain: Plain, vendor: Any, body: Any
+    plain: Plain, scripted: Any, body: Any
 ) -> None:
-    vendor.says(body)
+    scripted.says("POST /boxes", body)
     with pytest.raises(OutcomeUnknown):
         await plain.ask_for(str, "create", "POST", "/boxes", {}, under="made.id")
 
@@ -164,16 +164,17 @@ async def test_what_the_cloud_does_not_need_is_neither_made_nor_released(
 
 
 async def test_a_403_without_a_rule_is_a_key_that_may_not_do_this_one_thing(
-    plain: Plain, vendor: Any
+    plain: Plain, scripted: Any
 ) -> None:
-    vendor.says({"error": "scope"}, 403).says({"error": "who?"}, 401)
+    scripted.says("GET /me", {"error": "scope"}, status=403)
+    scripted.then("GET /me", {"error": "who?"}, status=401)
     for code in (PERMISSION, "who?"):
         with pytest.raises(AuthFailed) as caught:
             await plain.whoami()
         assert caught.value.code == code
 
 
-async def test_without_a_key_nothing_is_sent(vendor: Any, clock: Any) -> None:
+async def test_without_a_key_nothing_is_sent(scripted: Any, clock: Any) -> None:
     with pytest.raises(AuthFailed, match="PLAIN_API_KEY"):
-        await connected(vendor, clock, {}).list("")
-    assert vendor.requests == []
+        await connected(scripted, clock, {}).list("")
+    assert scripted.requests == []

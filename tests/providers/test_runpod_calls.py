@@ -6,11 +6,12 @@ import base64
 import hashlib
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from tests.providers.scripted import ANY, START
 
 from gpubroker.model.errors import (
     AuthFailed,
@@ -47,9 +48,9 @@ from gpubroker.providers.runpod import CAPABILITIES, Pod, RunPod, state_of
 from gpubroker.providers.runpod_market import Asked, parse_offers, read_market
 
 Row = Callable[..., dict[str, Any]]
+POD = "/v2/pods/7h9k2m4n6p"
 NAME = "gb-abcdef-abcdefghijklmnop"
 KEYS = ("ssh-ed25519 AAAAC3Nza gb-abcdef", "ssh-ed25519 AAAAC3Nzb me")
-START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 GONE_TEXT = (
     "There are no longer any instances available with the requested specifications. "
     "Please refresh and try again."
@@ -111,14 +112,14 @@ def script_of(args: str) -> str:
 
 
 async def test_create_on_demand_is_one_rest_request_that_carries_the_attempt(
-    runpod: Any, vendor: Any, spec: Any, offer_of: Any, attempt: Any, pod: Row
+    runpod: Any, scripted: Any, spec: Any, offer_of: Any, attempt: Any, pod: Row
 ) -> None:
-    vendor.says(pod(status="PROVISIONING", runtime={}), 201)
+    scripted.says("POST /v2/pods", pod(status="PROVISIONING", runtime={}), status=201)
     made = await runpod.create(spec, offer_of(), attempt, {})
     assert made == Ref("runpod", "default", "", "7h9k2m4n6p")
-    (request,) = vendor.requests
+    (request,) = scripted.requests
     assert (request.method, request.url.path) == ("POST", "/v2/pods")
-    body = vendor.body()
+    body = scripted.body()
     script = script_of(body.pop("args"))
     # The vendor's image starts its SSH server.
     assert script.rstrip().endswith('exec "${GPUBROKER_ROOT-}/start.sh"')
@@ -138,29 +139,29 @@ async def test_create_on_demand_is_one_rest_request_that_carries_the_attempt(
 
 
 async def test_a_host_of_the_community_is_asked_for_a_public_address_which_rest_cannot(
-    runpod: Any, vendor: Any, spec: Any, offer_of: Any, attempt: Any
+    runpod: Any, scripted: Any, spec: Any, offer_of: Any, attempt: Any
 ) -> None:
-    vendor.says({"data": {"podFindAndDeployOnDemand": {"id": "9z8y7x"}}})
+    scripted.says("POST /graphql", {"data": {"podFindAndDeployOnDemand": {"id": "9z8y7x"}}})
     assert (await runpod.create(spec, offer_of(center=""), attempt, {})).id == "9z8y7x"
-    assert vendor.requests[0].url.path == "/graphql"
-    wanted = vendor.body()["variables"]["input"]
+    assert scripted.requests[0].url.path == "/graphql"
+    wanted = scripted.body()["variables"]["input"]
     assert (wanted["cloudType"], wanted["supportPublicIp"]) == ("COMMUNITY", True)
     assert wanted["terminateAfter"] == "2026-03-01T14:00:00Z"
     assert {"bidPerGpu", "dataCenterId"} & set(wanted) == set()
 
 
 async def test_an_id_with_two_spaces_is_sent_as_the_vendor_spells_it(
-    runpod: Any, vendor: Any, spec: Any, offer_of: Any, attempt: Any, pod: Row
+    runpod: Any, scripted: Any, spec: Any, offer_of: Any, attempt: Any, pod: Row
 ) -> None:
-    vendor.says(pod(), 201)
+    scripted.says("POST /v2/pods", pod(), status=201)
     await runpod.create(spec, offer_of(id="NVIDIA  RTX A4500", memoryInGb=20), attempt, {})
-    assert vendor.body()["gpu"]["id"] == "NVIDIA  RTX A4500"
+    assert scripted.body()["gpu"]["id"] == "NVIDIA  RTX A4500"
 
 
 async def test_all_that_a_launch_can_ask_for_stands_in_the_body(
-    runpod: Any, vendor: Any, spec: Any, offer_of: Any, attempt: Any, pod: Row
+    runpod: Any, scripted: Any, spec: Any, offer_of: Any, attempt: Any, pod: Row
 ) -> None:
-    vendor.says(pod(), 201)
+    scripted.says("POST /v2/pods", pod(), status=201)
     spec = replace(
         spec,
         image="ubuntu:24.04",
@@ -172,7 +173,7 @@ async def test_all_that_a_launch_can_ask_for_stands_in_the_body(
     )
     have = {Resource.SECRET: Ref("runpod", "default", "", "reg_1")}
     await runpod.create(spec, offer_of(), attempt, have)
-    body = vendor.body()
+    body = scripted.body()
     assert body["image"] == "ubuntu:24.04"
     assert body["ports"] == ["22/tcp", "9000/tcp", "8888/http"]
     assert body["mounts"] == {"network": [{"volumeId": "2q9m7x4c", "path": "/data"}]}
@@ -184,33 +185,33 @@ async def test_all_that_a_launch_can_ask_for_stands_in_the_body(
 
 
 async def test_a_persistent_disk_is_an_option(
-    runpod: Any, vendor: Any, spec: Any, offer_of: Any, attempt: Any, pod: Row
+    runpod: Any, scripted: Any, spec: Any, offer_of: Any, attempt: Any, pod: Row
 ) -> None:
-    vendor.says(pod(), 201)
+    scripted.says("POST /v2/pods", pod(), status=201)
     spec = replace(spec, options={"persistent_gb": 50})
     await runpod.create(spec, offer_of(), attempt, {})
-    assert vendor.body()["mounts"] == {"persistent": {"size": 50, "path": "/workspace"}}
+    assert scripted.body()["mounts"] == {"persistent": {"size": 50, "path": "/workspace"}}
 
 
 async def test_without_keys_the_accounts_own_are_not_let_in(
-    runpod: Any, vendor: Any, spec: Any, offer_of: Any, attempt: Any, pod: Row
+    runpod: Any, scripted: Any, spec: Any, offer_of: Any, attempt: Any, pod: Row
 ) -> None:
-    vendor.says(pod(), 201)
+    scripted.says("POST /v2/pods", pod(), status=201)
     await runpod.create(replace(spec, ssh_keys=()), offer_of(), attempt, {})
-    assert vendor.body()["startSsh"] is False
-    assert "PUBLIC_KEY" not in vendor.body()["env"]
+    assert scripted.body()["startSsh"] is False
+    assert "PUBLIC_KEY" not in scripted.body()["env"]
 
 
 async def test_a_bid_is_one_graphql_mutation_with_variables_and_the_vendors_own_expiry(
-    runpod: Any, vendor: Any, spec: Any, offer_of: Any, attempt: Any
+    runpod: Any, scripted: Any, spec: Any, offer_of: Any, attempt: Any
 ) -> None:
-    vendor.says({"data": {"podRentInterruptable": {"id": "9z8y7x"}}})
+    scripted.says("POST /graphql", {"data": {"podRentInterruptable": {"id": "9z8y7x"}}})
     spec = replace(spec, bid=700_000_001, env={"A": 'x"y'}, options={"persistent_gb": 10})
     made = await runpod.create(spec, offer_of(Market.SPOT), attempt, {})
     assert made.id == "9z8y7x"
-    (request,) = vendor.requests
+    (request,) = scripted.requests
     assert (request.method, request.url.path) == ("POST", "/graphql")
-    sent = vendor.body()
+    sent = scripted.body()
     assert "$input: PodRentInterruptableInput!" in sent["query"]
     assert "x" + '"y' not in sent["query"]
     wanted = sent["variables"]["input"]
@@ -245,11 +246,11 @@ def test_what_the_vendor_ends_by_itself_is_known_through_the_layers(
 
 
 async def test_without_a_bid_the_lowest_is_offered_and_no_expiry_sets_none(
-    runpod: Any, vendor: Any, spec: Any, offer_of: Any, attempt: Any
+    runpod: Any, scripted: Any, spec: Any, offer_of: Any, attempt: Any
 ) -> None:
-    vendor.says({"data": {"podRentInterruptable": {"id": "9z8y7x"}}})
+    scripted.says("POST /graphql", {"data": {"podRentInterruptable": {"id": "9z8y7x"}}})
     await runpod.create(replace(spec, expires_at=None), offer_of(Market.SPOT), attempt, {})
-    wanted = vendor.body()["variables"]["input"]
+    wanted = scripted.body()["variables"]["input"]
     assert wanted["bidPerGpu"] == 0.35
     assert "terminateAfter" not in wanted
     assert "runpodctl" not in script_of(wanted["dockerArgs"])
@@ -282,12 +283,12 @@ VOLUME = (Ref("runpod", "default", "", "v1"), "/data")
     ids=lambda value: str(value)[:40],
 )  # fmt: skip
 async def test_what_the_vendor_would_not_take_is_refused_before_it_is_sent(
-    runpod: Any, vendor: Any, spec: Any, offer_of: Any, attempt: Any, change: Any, field: str
+    runpod: Any, scripted: Any, spec: Any, offer_of: Any, attempt: Any, change: Any, field: str
 ) -> None:
     with pytest.raises(Invalid) as caught:
         await runpod.create(replace(spec, **change), offer_of(Market.SPOT), attempt, {})
     assert caught.value.field == field
-    assert vendor.requests == []
+    assert scripted.requests == []
     assert "xxxx" not in str(caught.value)
 
 
@@ -298,29 +299,29 @@ LOGIN = RegistryAuth(name="mine", server="ghcr.io", username="me", password="ses
 
 
 async def test_no_login_needs_no_request(
-    runpod: Any, vendor: Any, spec: Any, offer_of: Any, attempt: Any, pod: Row
+    runpod: Any, scripted: Any, spec: Any, offer_of: Any, attempt: Any, pod: Row
 ) -> None:
     need = await runpod.ensure(Resource.SECRET, spec, offer_of(), attempt, {})
     await runpod.release(Resource.SECRET, need)
-    assert vendor.requests == []
-    vendor.says(pod(), 201)
+    assert scripted.requests == []
+    scripted.says("POST /v2/pods", pod(), status=201)
     await runpod.create(spec, offer_of(), attempt, {Resource.SECRET: need})
-    assert "registry" not in vendor.body()
+    assert "registry" not in scripted.body()
 
 
 async def test_a_login_is_stored_once_under_the_attempts_name_and_removed_again(
-    runpod: Any, vendor: Any, spec: Any, offer_of: Any, attempt: Any
+    runpod: Any, scripted: Any, spec: Any, offer_of: Any, attempt: Any
 ) -> None:
     spec = replace(spec, registry_auth=LOGIN)
-    vendor.says({"registries": [{"id": "r0", "name": "dockerhub"}]})
-    vendor.says({"id": "r1", "name": NAME}, 201)
-    vendor.says({"registries": [{"id": "r1", "name": NAME}]})
-    vendor.says(b"", 204)
+    scripted.says("GET /v2/registries", {"registries": [{"id": "r0", "name": "dockerhub"}]})
+    scripted.says("POST /v2/registries", {"id": "r1", "name": NAME}, status=201)
+    scripted.then("GET /v2/registries", {"registries": [{"id": "r1", "name": NAME}]})
+    scripted.says("DELETE /v2/registries/r1", b"", status=204)
     needs = [await runpod.ensure(Resource.SECRET, spec, offer_of(), attempt, {}) for _ in "12"]
     assert [need.id for need in needs] == ["r1", "r1"]
-    assert vendor.body(1) == {"name": NAME, "username": "me", "password": "sesame-pass"}
+    assert scripted.body(1) == {"name": NAME, "username": "me", "password": "sesame-pass"}
     await runpod.release(Resource.SECRET, needs[0])
-    asked = [(request.method, request.url.path) for request in vendor.requests]
+    asked = [(request.method, request.url.path) for request in scripted.requests]
     assert asked == [
         ("GET", "/v2/registries"),
         ("POST", "/v2/registries"),
@@ -330,13 +331,16 @@ async def test_a_login_is_stored_once_under_the_attempts_name_and_removed_again(
 
 
 async def test_a_login_that_is_gone_is_released_and_one_in_use_is_not(
-    runpod: Any, vendor: Any
+    runpod: Any, scripted: Any
 ) -> None:
     need = Ref("runpod", "default", "", "r1")
-    vendor.says(no(404, "registry not found"), 404)
+    scripted.says("DELETE /v2/registries/r1", no(404, "registry not found"), status=404)
     await runpod.release(Resource.SECRET, need)
-    vendor.answers.clear()
-    vendor.says(no(400, "Registry credential is in use by a pod and cannot be deleted"), 400)
+    scripted.says(
+        "DELETE /v2/registries/r1",
+        no(400, "Registry credential is in use by a pod and cannot be deleted"),
+        status=400,
+    )
     with pytest.raises(WrongState):
         await runpod.release(Resource.SECRET, need)
     with pytest.raises(Unsupported):
@@ -344,9 +348,10 @@ async def test_a_login_that_is_gone_is_released_and_one_in_use_is_not(
 
 
 async def test_no_secret_of_a_login_is_in_an_error(
-    runpod: Any, vendor: Any, spec: Any, offer_of: Any, attempt: Any
+    runpod: Any, scripted: Any, spec: Any, offer_of: Any, attempt: Any
 ) -> None:
-    vendor.says({"registries": []}).says(no(422, "bad password sesame-pass"), 422)
+    scripted.says("GET /v2/registries", {"registries": []})
+    scripted.says("POST /v2/registries", no(422, "bad password sesame-pass"), status=422)
     with pytest.raises(Invalid) as caught:
         await runpod.ensure(
             Resource.SECRET, replace(spec, registry_auth=LOGIN), offer_of(), attempt, {}
@@ -355,11 +360,16 @@ async def test_no_secret_of_a_login_is_in_an_error(
 
 
 async def test_a_sweep_is_told_of_logins_and_volumes_and_whose_they_are(
-    runpod: Any, vendor: Any
+    runpod: Any, scripted: Any
 ) -> None:
-    vendor.says({"data": {"myself": {"id": "u1", "clientBalance": 3.0}}})
-    vendor.says({"registries": [{"id": "r1", "name": NAME}, {"id": "r0", "name": "dockerhub"}]})
-    vendor.says({"networkVolumes": [{"id": "v1", "name": "data", "size": 50}]})
+    scripted.says("POST /graphql", {"data": {"myself": {"id": "u1", "clientBalance": 3.0}}})
+    scripted.says(
+        "GET /v2/registries",
+        {"registries": [{"id": "r1", "name": NAME}, {"id": "r0", "name": "dockerhub"}]},
+    )
+    scripted.says(
+        "GET /v2/network-volumes", {"networkVolumes": [{"id": "v1", "name": "data", "size": 50}]}
+    )
     told = await runpod.resources("")
     assert (told.complete, told.account_uid) == (True, "u1")
     assert [(one.what, one.ref.id, one.owner, one.attempt) for one in told.resources] == [
@@ -374,13 +384,12 @@ async def test_a_sweep_is_told_of_logins_and_volumes_and_whose_they_are(
     [(Resource.SECRET, "/v2/registries/x1"), (Resource.VOLUME, "/v2/network-volumes/x1")],
 )
 async def test_what_is_unused_is_deleted_once_and_may_be_gone(
-    runpod: Any, vendor: Any, what: Resource, path: str
+    runpod: Any, scripted: Any, what: Resource, path: str
 ) -> None:
-    vendor.says(b"", 204)
+    scripted.says(f"DELETE {path}", b"", status=204)
     await runpod.discard(what, Ref("runpod", "default", "", "x1"))
-    assert [(r.method, r.url.path) for r in vendor.requests] == [("DELETE", path)]
-    vendor.answers.clear()
-    vendor.says(no(404, "resource not found"), 404)
+    assert [(r.method, r.url.path) for r in scripted.requests] == [("DELETE", path)]
+    scripted.says(f"DELETE {path}", no(404, "resource not found"), status=404)
     await runpod.discard(what, Ref("runpod", "default", "", "x1"))
     with pytest.raises(Unsupported):
         await runpod.discard(Resource.SSH_KEY, Ref("runpod", "default", "", "x1"))
@@ -467,15 +476,15 @@ ERRORS: list[tuple[str, int, Any, type[BrokerError]]] = [
     ids=[f"{o}-{s}-{k.__name__}-{n}" for n, (o, s, _, k) in enumerate(ERRORS)],
 )
 async def test_the_error_table_row_by_row(
-    runpod: Any, vendor: Any, spec: Any, offer_of: Any, attempt: Any, ref: Any,
+    runpod: Any, scripted: Any, spec: Any, offer_of: Any, attempt: Any, ref: Any,
     operation: str, status: int, body: Any, kind: type[BrokerError],
 ) -> None:  # fmt: skip
-    vendor.says(body, status)
+    scripted.says(ANY, body, status=status)
     with pytest.raises(BrokerError) as caught:
         await call(runpod, operation, spec, offer_of, attempt, ref)
     assert type(caught.value) is kind
     assert caught.value.provider == "runpod"
-    assert len(vendor.requests) == 1
+    assert len(scripted.requests) == 1
 
 
 async def call(
@@ -498,24 +507,23 @@ async def call(
 
 
 async def test_codes_and_retry_after_are_kept(
-    runpod: Any, vendor: Any, spec: Any, offer_of: Any, attempt: Any, ref: Any
+    runpod: Any, scripted: Any, spec: Any, offer_of: Any, attempt: Any, ref: Any
 ) -> None:
-    vendor.says(graph_no("words", "SUPPLY_CONSTRAINT"))
+    scripted.says("POST /graphql", graph_no("words", "SUPPLY_CONSTRAINT"))
     with pytest.raises(NoCapacity) as refused:
         await runpod.create(spec, offer_of(Market.SPOT), attempt, {})
     assert (refused.value.code, refused.value.scope) == ("supply_constraint", "offer")
     assert "words" in str(refused.value)
-    vendor.answers.clear()
-    vendor.says(no(429, "slow down"), 429, retry_after="7")
+    scripted.says(f"GET {POD}", no(429, "slow down"), status=429, retry_after="7")
     with pytest.raises(RateLimited) as limited:
         await runpod.get(ref)
     assert limited.value.retry_after_s == 7
 
 
 async def test_an_unknown_400_to_a_create_leaves_other_offers_to_be_tried(
-    runpod: Any, vendor: Any, spec: Any, offer_of: Any, attempt: Any
+    runpod: Any, scripted: Any, spec: Any, offer_of: Any, attempt: Any
 ) -> None:
-    vendor.says(no(400, "ports: at most 10"), 400)
+    scripted.says("POST /v2/pods", no(400, "ports: at most 10"), status=400)
     with pytest.raises(Refused, match="ports: at most 10") as caught:
         await runpod.create(spec, offer_of(), attempt, {})
     assert not isinstance(caught.value, Invalid | NoCapacity)
@@ -549,23 +557,23 @@ async def test_no_failure_makes_a_mutation_be_sent_twice(
 
 @pytest.mark.parametrize("number", ["../registries/r1", "a/b", "", "a?b", ".", "a b"])
 async def test_an_id_that_is_none_never_becomes_a_path(
-    runpod: Any, vendor: Any, number: str
+    runpod: Any, scripted: Any, number: str
 ) -> None:
     for operation in (runpod.terminate, runpod.get, runpod.stop):
         with pytest.raises(Invalid):
             await operation(Ref("runpod", "default", "", number))
-    assert vendor.requests == []
+    assert scripted.requests == []
 
 
 @pytest.mark.parametrize("market", [Market.ON_DEMAND, Market.SPOT])
 async def test_no_secret_is_in_an_error_or_a_trace(
-    runpod: Any, vendor: Any, spec: Any, offer_of: Any, attempt: Any, market: Market
+    runpod: Any, scripted: Any, spec: Any, offer_of: Any, attempt: Any, market: Market
 ) -> None:
     seen: list[Any] = []
     runpod.http._observers = (seen.append,)
     said = "bad value sesame-sesame for key k3y-0f-the-tests-n0t-real"
     body = graph_no(said, "BAD_USER_INPUT") | no(422, said) | {"env": {"TOKEN": "sesame-hidden"}}
-    vendor.says(body, 422 if market is Market.ON_DEMAND else 400)
+    scripted.says(ANY, body, status=422 if market is Market.ON_DEMAND else 400)
     spec = replace(spec, startup_script="echo sesame-script")
     with pytest.raises(BrokerError) as caught:
         await runpod.create(spec, offer_of(market), attempt, {})
@@ -573,7 +581,7 @@ async def test_no_secret_is_in_an_error_or_a_trace(
     assert "bad value ***" in caught.value.raw
     assert "sesame" not in shown
     assert "k3y" not in shown
-    sent = vendor.body()
+    sent = scripted.body()
     args = sent.get("args") or sent["variables"]["input"]["dockerArgs"]
     assert args.split()[3] not in shown
     assert NAME in shown  # what is no secret can be read
@@ -583,11 +591,11 @@ async def test_no_secret_is_in_an_error_or_a_trace(
 
 
 async def test_a_machine_is_read_with_its_owner_its_ports_and_no_secret(
-    runpod: Any, vendor: Any, ref: Any, pod: Row
+    runpod: Any, scripted: Any, ref: Any, pod: Row
 ) -> None:
-    vendor.says(pod())
+    scripted.says(f"GET {POD}", pod())
     got = await runpod.get(ref)
-    assert str(vendor.requests[0].url) == "https://runpod.test/v2/pods/7h9k2m4n6p"
+    assert str(scripted.requests[0].url) == "https://vendor.test/v2/pods/7h9k2m4n6p"
     assert (got.owner, got.attempt, got.name) == ("abcdef", "abcdefghijklmnop", NAME)
     assert got.ssh == Endpoint(host="203.0.113.7", port=34446, user="root")
     assert got.ports == {
@@ -601,10 +609,10 @@ async def test_a_machine_is_read_with_its_owner_its_ports_and_no_secret(
 
 
 async def test_ssh_is_read_from_the_ports_where_it_is_not_told(
-    runpod: Any, vendor: Any, ref: Any, pod: Row
+    runpod: Any, scripted: Any, ref: Any, pod: Row
 ) -> None:
     proxy = pod()["ssh"]["proxy"]
-    vendor.says(pod(ssh={"proxy": proxy, "direct": None}))
+    scripted.says(f"GET {POD}", pod(ssh={"proxy": proxy, "direct": None}))
     assert (await runpod.get(ref)).ssh == Endpoint(host="203.0.113.7", port=34446, user="root")
 
 
@@ -621,9 +629,9 @@ async def test_ssh_is_read_from_the_ports_where_it_is_not_told(
     ids=str,
 )  # fmt: skip
 async def test_the_vendors_proxy_is_no_way_in_for_more_than_a_person(
-    runpod: Any, vendor: Any, ref: Any, pod: Row, change: dict[str, Any]
+    runpod: Any, scripted: Any, ref: Any, pod: Row, change: dict[str, Any]
 ) -> None:
-    vendor.says(pod(**change))
+    scripted.says(f"GET {POD}", pod(**change))
     assert (await runpod.get(ref)).ssh is None
 
 
@@ -641,91 +649,93 @@ async def test_the_vendors_proxy_is_no_way_in_for_more_than_a_person(
     ],
 )
 async def test_every_state_of_the_vendors_table(
-    runpod: Any, vendor: Any, ref: Any, pod: Row,
+    runpod: Any, scripted: Any, ref: Any, pod: Row,
     status: str | None, state: State, compute: bool, healthy: bool,
 ) -> None:  # fmt: skip
-    vendor.says(pod(status=status))
+    scripted.says(f"GET {POD}", pod(status=status))
     got = await runpod.get(ref)
     assert (got.state, got.bills_compute, got.healthy) == (state, compute, healthy)
     assert state_of(Pod(id="x", status=status)) is state
 
 
 async def test_a_stopped_machine_costs_only_where_its_disk_persists(
-    runpod: Any, vendor: Any, ref: Any, pod: Row
+    runpod: Any, scripted: Any, ref: Any, pod: Row
 ) -> None:
-    vendor.says(pod(status="EXITED", cost=0.0))
+    scripted.says(f"GET {POD}", pod(status="EXITED", cost=0.0))
     got = await runpod.get(ref)
     assert (got.price, got.bills_compute, got.bills_disk) == (None, False, False)
-    vendor.answers.clear()
-    vendor.says(
-        pod(status="EXITED", cost=0.0, mounts={"persistent": {"size": 20, "path": "/workspace"}})
+    scripted.says(
+        f"GET {POD}",
+        pod(status="EXITED", cost=0.0, mounts={"persistent": {"size": 20, "path": "/workspace"}}),
     )
     assert (await runpod.get(ref)).bills_disk
 
 
 async def test_find_takes_only_this_attempt_of_the_whole_list(
-    runpod: Any, vendor: Any, attempt: Any, offer_of: Any, pod: Row
+    runpod: Any, scripted: Any, attempt: Any, offer_of: Any, pod: Row
 ) -> None:
     others = [pod(id="b", name="gb-abcdef-aaaaaaaaaaaaaaaa"), pod(id="c"), pod(id="d", name=None)]
-    vendor.says({"pods": [pod(), *others]})
+    scripted.says("GET /v2/pods", {"pods": [pod(), *others]})
     found = await runpod.find(attempt, offer_of())
     assert [one.ref.id for one in found] == ["7h9k2m4n6p", "c"]
 
 
 async def test_the_list_holds_foreign_machines_and_those_of_clusters(
-    runpod: Any, vendor: Any, pod: Row
+    runpod: Any, scripted: Any, pod: Row
 ) -> None:
-    vendor.says({"data": {"myself": {"id": "user_1", "clientBalance": 3}}})
-    vendor.says({"pods": [pod(), pod(id="b", name="mine", cluster={"id": "k", "rank": 0})]})
+    scripted.says("POST /graphql", {"data": {"myself": {"id": "user_1", "clientBalance": 3}}})
+    scripted.says(
+        "GET /v2/pods", {"pods": [pod(), pod(id="b", name="mine", cluster={"id": "k", "rank": 0})]}
+    )
     listing = await runpod.list("")
     assert (listing.account_uid, listing.complete) == ("user_1", True)
     assert [one.owner for one in listing.instances] == ["abcdef", None]
-    assert str(vendor.requests[1].url) == "https://runpod.test/v2/pods?includeClusterPods=true"
+    assert str(scripted.requests[1].url) == "https://vendor.test/v2/pods?includeClusterPods=true"
 
 
 async def test_a_uid_asked_just_before_serves_one_list_and_no_later_one(
-    runpod: Any, vendor: Any, clock: Any
+    runpod: Any, scripted: Any, clock: Any
 ) -> None:
     def me(uid: str) -> dict[str, Any]:
         return {"data": {"myself": {"id": uid, "clientBalance": 0}}}
 
     none: dict[str, Any] = {"pods": []}
-    vendor.says(me("one")).says(none).says(me("two")).says(none)
+    scripted.says("POST /graphql", me("one"), me("two")).says("GET /v2/pods", none)
     assert await runpod.whoami() == "one"
     assert [(await runpod.list("")).account_uid for _ in range(2)] == ["one", "two"]
-    vendor.says(me("three")).says(me("four")).says(none)
-    vendor.answers.pop(0)
+    scripted.says("POST /graphql", me("three"), me("four"))
     await runpod.whoami()
     await clock.sleep(60)
     assert (await runpod.list("")).account_uid == "four"
 
 
 async def test_terminate_sends_a_delete_and_takes_gone_for_done(
-    runpod: Any, vendor: Any, ref: Any
+    runpod: Any, scripted: Any, ref: Any
 ) -> None:
-    vendor.says(b"", 204).says(no(404, "pod not found"), 404)
+    scripted.says(f"DELETE {POD}", b"", status=204)
+    scripted.then(f"DELETE {POD}", no(404, "pod not found"), status=404)
     await runpod.terminate(ref)
     await runpod.terminate(ref)
-    assert [(r.method, r.url.path) for r in vendor.requests] == [
+    assert [(r.method, r.url.path) for r in scripted.requests] == [
         ("DELETE", "/v2/pods/7h9k2m4n6p")
     ] * 2
 
 
-async def test_the_small_mutations(runpod: Any, vendor: Any, ref: Any, pod: Row) -> None:
-    vendor.says(pod())
+async def test_the_small_mutations(runpod: Any, scripted: Any, ref: Any, pod: Row) -> None:
+    scripted.says(f"POST {POD}/action", pod())
     await runpod.stop(ref)
     await runpod.start(ref)
-    sent = [(r.method, r.url.path, json.loads(r.content)) for r in vendor.requests]
+    sent = [(r.method, r.url.path, json.loads(r.content)) for r in scripted.requests]
     path = "/v2/pods/7h9k2m4n6p/action"
     assert sent == [("POST", path, {"action": "stop"}), ("POST", path, {"action": "start"})]
 
 
-async def test_account_and_balance(runpod: Any, vendor: Any) -> None:
-    vendor.says({"data": {"myself": {"id": "user_1", "clientBalance": -1.25}}})
+async def test_account_and_balance(runpod: Any, scripted: Any) -> None:
+    scripted.says("POST /graphql", {"data": {"myself": {"id": "user_1", "clientBalance": -1.25}}})
     assert await runpod.whoami() == "user_1"
     assert await runpod.balance() == -1_250_000_000
     assert await runpod.scopes() == ("",)
-    assert vendor.body() == {"query": "query Me { myself { id clientBalance } }"}
+    assert scripted.body() == {"query": "query Me { myself { id clientBalance } }"}
 
 
 def test_it_keeps_the_protocols_that_its_capabilities_promise(runpod: Any) -> None:
@@ -766,14 +776,17 @@ def charges(*rows: dict[str, Any], count: int | None = None) -> dict[str, Any]:
 
 
 async def test_a_bill_sums_the_hours_of_this_machine_only(
-    runpod: Any, vendor: Any, clock: Any, ref: Any
+    runpod: Any, scripted: Any, clock: Any, ref: Any
 ) -> None:
-    vendor.says(charges(charge(10), charge(11, totalAmount=0.5), charge(11, "other")))
+    scripted.says(
+        "GET /v2/billing/pods",
+        charges(charge(10), charge(11, totalAmount=0.5), charge(11, "other")),
+    )
     bill = await runpod.billing(ref, START - timedelta(hours=1, minutes=20), None)
     assert (bill.status, bill.amount) == ("running", 1_734_000_000)
     assert [line.item for line in bill.lines] == ["gpu", "disk", "gpu", "disk"]
     assert bill.complete_until == START
-    assert dict(vendor.requests[0].url.params) == {
+    assert dict(scripted.requests[0].url.params) == {
         "startTime": "2026-03-01T10:00:00Z",
         "endTime": "2026-03-01T13:00:00Z",
         "bucketSize": "hour",
@@ -791,18 +804,18 @@ async def test_a_bill_sums_the_hours_of_this_machine_only(
     ],
 )
 async def test_a_bill_is_final_only_when_the_record_had_time(
-    runpod: Any, vendor: Any, clock: Any, ref: Any,
+    runpod: Any, scripted: Any, clock: Any, ref: Any,
     hours_since_end: float, rows: Any, status: str, amount: int | None,
 ) -> None:  # fmt: skip
-    vendor.says(charges(*rows))
+    scripted.says("GET /v2/billing/pods", charges(*rows))
     until = clock.now() - timedelta(hours=hours_since_end)
     bill = await runpod.billing(ref, START - timedelta(hours=6), until)
     assert (bill.status, bill.amount) == (status, amount)
 
 
 async def test_a_bill_with_a_lost_record_is_not_final(
-    runpod: Any, vendor: Any, clock: Any, ref: Any
+    runpod: Any, scripted: Any, clock: Any, ref: Any
 ) -> None:
-    vendor.says(charges(charge(10), count=2))
+    scripted.says("GET /v2/billing/pods", charges(charge(10), count=2))
     bill = await runpod.billing(ref, START, clock.now() - timedelta(days=2))
     assert bill.status == "pending"

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.providers.scripted import connected
 
 from gpubroker.market.coverage import covered_by
 from gpubroker.model.clock import SystemClock
@@ -17,8 +18,6 @@ from gpubroker.model.errors import AuthFailed, BadResponse, Unavailable
 from gpubroker.model.offer import Offer
 from gpubroker.model.query import GpuWanted, Query
 from gpubroker.model.terms import Availability, Market
-from gpubroker.providers.accounts import Account
-from gpubroker.providers.http import Transport
 from gpubroker.providers.runpod import RunPod
 from gpubroker.providers.runpod_market import (
     COMMUNITY,
@@ -296,38 +295,38 @@ async def pages_of(runpod: Any, query: Query) -> list[Any]:
 
 
 async def test_a_search_is_one_request_without_a_key_and_covers_everything(
-    vendor: Any, gpu_type: Row, market_of: Row
+    scripted: Any, gpu_type: Row, market_of: Row
 ) -> None:
-    import httpx2
 
-    wire = httpx2.MockTransport(vendor)
-    runpod = RunPod(Account("runpod"), Transport("runpod", "https://runpod.test", wire=wire))
-    vendor.says(market_of(overview(Query()), [gpu_type()], told, [KANSAS | has("High")]))
+    runpod = connected(RunPod, scripted, {})
+    scripted.says(
+        "POST /graphql", market_of(overview(Query()), [gpu_type()], told, [KANSAS | has("High")])
+    )
     (page,) = await pages_of(runpod, Query(gpus=(GpuWanted("RTX 4090"),), market=Market.SPOT))
     assert (page.complete, page.covers) == (True, None)
     assert {offer.market for offer in page.rows} == set(Market) - {Market.RESERVED}
-    (request,) = vendor.requests
+    (request,) = scripted.requests
     assert (request.method, request.url.path) == ("POST", "/graphql")
     assert "authorization" not in request.headers
     with pytest.raises(AuthFailed):
         await runpod.whoami()
-    assert len(vendor.requests) == 1
+    assert len(scripted.requests) == 1
 
 
 async def test_one_count_of_several_is_asked_again_center_by_center(
-    runpod: Any, vendor: Any, gpu_type: Row, market_of: Row
+    runpod: Any, scripted: Any, gpu_type: Row, market_of: Row
 ) -> None:
     query = Query(min_count=4, max_count=4)
     centers = [KANSAS | has("High"), ROMANIA | has("Low")]
     near = (Asked(SECURE, 4, "EU-RO-1"), Asked(SECURE, 4, "US-KS-2"))
-    vendor.says(market_of(overview(query), [gpu_type()], told, centers))
-    vendor.says(
-        market_of(near, [gpu_type()], lambda row, one: told(row, one) | {
+    scripted.says("POST /graphql", market_of(overview(query), [gpu_type()], told, centers))
+    scripted.then(
+        "POST /graphql", market_of(near, [gpu_type()], lambda row, one: told(row, one) | {
             "stockStatus": "Low" if one.center == "US-KS-2" else None, "minVcpu": 99
         })
     )  # fmt: skip
     whole, close = await pages_of(runpod, query)
-    assert vendor.body()["variables"] == {
+    assert scripted.body()["variables"] == {
         "p0": {"gpuCount": 4, "secureCloud": True, "dataCenterId": "EU-RO-1"},
         "p1": {"gpuCount": 4, "secureCloud": True, "dataCenterId": "US-KS-2"},
     }
@@ -348,19 +347,21 @@ async def test_one_count_of_several_is_asked_again_center_by_center(
               Query(min_count=4, max_count=4, tier="community")]
 )  # fmt: skip
 async def test_a_second_request_is_made_for_nothing_else(
-    runpod: Any, vendor: Any, gpu_type: Row, market_of: Row, query: Query
+    runpod: Any, scripted: Any, gpu_type: Row, market_of: Row, query: Query
 ) -> None:
     centers = [KANSAS | has("High"), ROMANIA | has("Low")]
-    vendor.says(market_of(overview(query), [gpu_type()], told, centers))
+    scripted.says("POST /graphql", market_of(overview(query), [gpu_type()], told, centers))
     assert len(await pages_of(runpod, query)) == 1
 
 
 async def test_what_the_first_request_told_stays_where_the_second_fails(
-    runpod: Any, vendor: Any, gpu_type: Row, market_of: Row
+    runpod: Any, scripted: Any, gpu_type: Row, market_of: Row
 ) -> None:
     query = Query(min_count=4, max_count=4)
-    vendor.says(market_of(overview(query), [gpu_type()], told, [KANSAS | has("High")]))
-    vendor.says(b"", 503)
+    scripted.says(
+        "POST /graphql", market_of(overview(query), [gpu_type()], told, [KANSAS | has("High")])
+    )
+    scripted.then("POST /graphql", b"", status=503)
     pages = []
     with pytest.raises(Unavailable):
         async for page in runpod.offers(query):
@@ -369,39 +370,41 @@ async def test_what_the_first_request_told_stays_where_the_second_fails(
 
 
 async def test_machines_with_more_gpus_than_asked_about_are_not_covered(
-    runpod: Any, vendor: Any, gpu_type: Row, market_of: Row
+    runpod: Any, scripted: Any, gpu_type: Row, market_of: Row
 ) -> None:
     row = gpu_type(maxGpuCountCommunityCloud=10)
-    vendor.says(market_of(overview(Query()), [row], told))
+    scripted.says("POST /graphql", market_of(overview(Query()), [row], told))
     (page,) = await pages_of(runpod, Query())
     assert page.covers == Query(max_count=8, strict=True)
-    vendor.answers.clear()
     wide = Query(min_count=10)
-    vendor.says(market_of(overview(wide), [row], told))
+    scripted.says("POST /graphql", market_of(overview(wide), [row], told))
     (page,) = await pages_of(runpod, wide)
     assert page.covers is None
     assert max(offer.gpu_count for offer in page.rows) == 10
 
 
 async def test_an_answer_with_failures_beside_its_data_is_not_complete(
-    runpod: Any, vendor: Any, gpu_type: Row, market_of: Row
+    runpod: Any, scripted: Any, gpu_type: Row, market_of: Row
 ) -> None:
     answer = market_of(overview(Query()), [gpu_type()], told)
-    vendor.says(answer | {"errors": [{"message": "Timeout", "path": ["gpuTypes", 0, "p3"]}]})
+    scripted.says(
+        "POST /graphql",
+        answer | {"errors": [{"message": "Timeout", "path": ["gpuTypes", 0, "p3"]}]},
+    )
     (page,) = await pages_of(runpod, Query())
     assert (bool(page.rows), page.complete) == (True, False)
 
 
 async def test_an_answer_of_mostly_bad_rows_is_not_complete(
-    runpod: Any, vendor: Any, gpu_type: Row, market_of: Row
+    runpod: Any, scripted: Any, gpu_type: Row, market_of: Row
 ) -> None:
     rows = [gpu_type(), gpu_type(id="NVIDIA L4", securePrice="dear")]
-    vendor.says(market_of(overview(Query()), rows, told))
+    scripted.says("POST /graphql", market_of(overview(Query()), rows, told))
     (page,) = await pages_of(runpod, Query())
     assert (bool(page.rows), len(page.rejected), page.complete) == (True, 1, False)
 
 
-async def test_no_data_is_a_refusal_with_the_vendors_words(runpod: Any, vendor: Any) -> None:
-    vendor.says({"errors": [{"message": "Too busy"}], "data": None})
+async def test_no_data_is_a_refusal_with_the_vendors_words(runpod: Any, scripted: Any) -> None:
+    scripted.says("POST /graphql", {"errors": [{"message": "Too busy"}], "data": None})
     with pytest.raises(BadResponse, match="Too busy"):
         await pages_of(runpod, Query())

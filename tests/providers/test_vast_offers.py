@@ -57,7 +57,8 @@ def test_a_gpu_that_the_catalog_does_not_know_is_kept_by_its_raw_name(ask: Ask) 
 
 def test_missing_figures_are_unknown_not_zero(ask: Ask) -> None:
     row = ask()
-    kept = ("id", "gpu_name", "num_gpus", "gpu_ram", "dph_base", "storage_cost")
+    paid = ("dph_base", "storage_cost", "inet_up_cost", "inet_down_cost")
+    kept = ("id", "gpu_name", "num_gpus", "gpu_ram", *paid)
     (offer,), rejected = parse([{name: row[name] for name in kept}])
     assert not rejected
     assert offer.availability is Availability.UNKNOWN
@@ -75,6 +76,7 @@ def test_missing_figures_are_unknown_not_zero(ask: Ask) -> None:
         {"num_gpus": 2.5},
         {"num_gpus": -2},
         {"dph_base": -0.1},
+        {"inet_up_cost": None},
         {"dph_base": None},
         {"dph_base": "0.72"},
         {"dph_base": float("nan")},
@@ -226,7 +228,7 @@ def test_a_search_by_names_covers_exactly_the_spellings_it_asked_for() -> None:
 
 
 async def test_a_page_by_names_is_complete_so_that_a_sold_offer_leaves_the_book(
-    vast: Any, vendor: Any, clock: Any, ask: Ask
+    vast: Any, scripted: Any, clock: Any, ask: Ask
 ) -> None:
     a100 = {"gpu_name": "A100 SXM4", "gpu_ram": 81920}
     rows = [ask(id=1), ask(id=2, **a100), ask(id=3, gpu_name="RTX 4090D")]
@@ -236,8 +238,7 @@ async def test_a_page_by_names_is_complete_so_that_a_sold_offer_leaves_the_book(
     )
     segment = Segment("vast_ai")
     for query, answer in ((everything, rows), (named, [])):
-        vendor.answers.clear()
-        vendor.says({"offers": answer})
+        scripted.says("POST /api/v0/bundles/", {"offers": answer})
         pages = [page async for page in vast.offers(query)]
         assert all(page.complete for page in pages)
         at = clock.now()
@@ -272,26 +273,26 @@ def test_an_option_that_is_none_names_itself(name: str, value: str) -> None:
     assert caught.value.field == f"vast_ai.{name}"
 
 
-async def test_both_markets_are_asked_one_page_each(vast: Any, vendor: Any, ask: Ask) -> None:
-    vendor.says({"offers": [ask()]})
+async def test_both_markets_are_asked_one_page_each(vast: Any, scripted: Any, ask: Ask) -> None:
+    scripted.says("POST /api/v0/bundles/", {"offers": [ask()]})
     pages = [page async for page in vast.offers(Query())]
-    assert [r.url.path for r in vendor.requests] == ["/api/v0/bundles/"] * 2
-    assert [vendor.body(at)["type"] for at in (0, 1)] == ["on-demand", "bid"]
+    assert [r.url.path for r in scripted.requests] == ["/api/v0/bundles/"] * 2
+    assert [scripted.body(at)["type"] for at in (0, 1)] == ["on-demand", "bid"]
     assert [page.rows[0].key for page in pages] == ["4711", "4711:spot"]
     assert all(page.complete for page in pages)
 
 
 async def test_an_answer_as_long_as_the_limit_is_not_complete(
-    vast: Any, vendor: Any, ask: Ask
+    vast: Any, scripted: Any, ask: Ask
 ) -> None:
-    vendor.says({"offers": [ask(id=at + 1) for at in range(3000)]})
+    scripted.says("POST /api/v0/bundles/", {"offers": [ask(id=at + 1) for at in range(3000)]})
     (page,) = [page async for page in vast.offers(Query(market=Market.SPOT))]
     assert not page.complete
 
 
 async def test_an_answer_of_mostly_bad_rows_is_not_complete(
-    vast: Any, vendor: Any, ask: Ask
+    vast: Any, scripted: Any, ask: Ask
 ) -> None:
-    vendor.says({"offers": [ask(id=1), ask(id=2, dph_base="dear")]})
+    scripted.says("POST /api/v0/bundles/", {"offers": [ask(id=1), ask(id=2, dph_base="dear")]})
     (page,) = [page async for page in vast.offers(Query(market=Market.ON_DEMAND))]
     assert (len(page.rows), len(page.rejected), page.complete) == (1, 1, False)

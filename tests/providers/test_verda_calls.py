@@ -8,9 +8,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 from msgspec.structs import replace
+from tests.providers.scripted import Scripted, connected
 
 from gpubroker.model.errors import (
     AuthFailed,
@@ -32,14 +32,10 @@ from gpubroker.model.instance import Endpoint
 from gpubroker.model.launch import LaunchSpec, RegistryAuth
 from gpubroker.model.query import Query
 from gpubroker.model.terms import Availability, Market, Resource, State
-from gpubroker.providers.accounts import Account
 from gpubroker.providers.base import BootsOverSsh, HasBalance, Stoppable
 from gpubroker.providers.fingerprint import is_fingerprint
-from gpubroker.providers.http import Transport
-from gpubroker.providers.redaction import Redactor
 from gpubroker.providers.verda import (
     NO_SCRIPT,
-    SHOWN,
     Machine,
     Verda,
     instance_of,
@@ -70,50 +66,16 @@ def no(message: str, code: str = "invalid_request") -> dict[str, Any]:
     return {"code": code, "message": message}
 
 
-class Cloud:
-    """Answers by "METHOD /path"; several answers are given in turn, the last one for ever."""
-
-    def __init__(self) -> None:
-        self.requests: list[httpx2.Request] = []
-        self.answers: dict[str, list[tuple[int, bytes]]] = {}
-        self.says("POST /v1/oauth2/token", told("token"))
-
-    def says(self, request: str, *bodies: Any, status: int = 200) -> None:
-        texts = [b if isinstance(b, bytes) else json.dumps(b).encode() for b in bodies]
-        self.answers[request] = [(status, text) for text in texts]
-
-    def __call__(self, request: httpx2.Request) -> httpx2.Response:
-        self.requests.append(request)
-        waiting = self.answers[f"{request.method} {request.url.path}"]
-        status, content = waiting.pop(0) if len(waiting) > 1 else waiting[0]
-        return httpx2.Response(status, content=content)
-
-    def asked(self) -> list[str]:
-        return [f"{request.method} {request.url.path}" for request in self.requests]
-
-    def body(self, at: int = -1) -> Any:
-        return json.loads(self.requests[at].content)
+@pytest.fixture
+def cloud(scripted: Scripted) -> Scripted:
+    """It gives out its token."""
+    return scripted.says("POST /v1/oauth2/token", told("token"))
 
 
 @pytest.fixture
-def cloud() -> Cloud:
-    return Cloud()
-
-
-def connected(cloud: Cloud, clock: Any, secrets: dict[str, str]) -> Verda:
-    transport = Transport(
-        "verda",
-        "https://verda.test",
-        redactor=Redactor(SHOWN, secrets.values()),
-        clock=clock,
-        wire=httpx2.MockTransport(cloud),
-    )
-    return Verda(Account("verda", "default", secrets, "test"), transport)
-
-
-@pytest.fixture
-def verda(cloud: Cloud, clock: Any) -> Verda:
-    return connected(cloud, clock, {"VERDA_CLIENT_ID": CLIENT, "VERDA_CLIENT_SECRET": SECRET})
+def verda(cloud: Scripted, clock: Any) -> Verda:
+    secrets = {"VERDA_CLIENT_ID": CLIENT, "VERDA_CLIENT_SECRET": SECRET}
+    return connected(Verda, cloud, secrets, clock)
 
 
 @pytest.fixture
@@ -126,7 +88,7 @@ def spec(clock: Any) -> LaunchSpec:
     return LaunchSpec(ssh_keys=(OWN,), expires_at=clock.now() + timedelta(hours=2))
 
 
-async def found(verda: Verda, cloud: Cloud) -> list[Any]:
+async def found(verda: Verda, cloud: Scripted) -> list[Any]:
     for path, file in {
         "instance-types": "types",
         "instance-availability": "free",
@@ -138,7 +100,7 @@ async def found(verda: Verda, cloud: Cloud) -> list[Any]:
 
 
 @pytest.fixture
-async def offer(verda: Verda, cloud: Cloud) -> Any:
+async def offer(verda: Verda, cloud: Scripted) -> Any:
     rows = await found(verda, cloud)
     cloud.requests.clear()
     return rows[0]
@@ -148,7 +110,7 @@ async def offer(verda: Verda, cloud: Cloud) -> Any:
 
 
 async def test_one_token_is_had_for_id_and_secret_and_used_by_all(
-    verda: Verda, cloud: Cloud
+    verda: Verda, cloud: Scripted
 ) -> None:
     cloud.says("GET /v1/instances", [])
     await asyncio.gather(verda.machines("list"), verda.machines("list"))
@@ -162,7 +124,9 @@ async def test_one_token_is_had_for_id_and_secret_and_used_by_all(
     assert cloud.requests[1].headers["authorization"] == f"Bearer {TOKEN}"
 
 
-async def test_a_token_is_had_anew_before_it_ends(verda: Verda, cloud: Cloud, clock: Any) -> None:
+async def test_a_token_is_had_anew_before_it_ends(
+    verda: Verda, cloud: Scripted, clock: Any
+) -> None:
     cloud.says("GET /v1/instances", [])
     await verda.machines("list")
     await clock.sleep(3560)
@@ -173,7 +137,7 @@ async def test_a_token_is_had_anew_before_it_ends(verda: Verda, cloud: Cloud, cl
     assert cloud.asked().count("POST /v1/oauth2/token") == 2
 
 
-async def test_a_token_that_is_refused_is_not_used_again(verda: Verda, cloud: Cloud) -> None:
+async def test_a_token_that_is_refused_is_not_used_again(verda: Verda, cloud: Scripted) -> None:
     cloud.says("GET /v1/instances", no("Unauthorized", "unauthorized_request"), status=401)
     with pytest.raises(AuthFailed):
         await verda.machines("list")
@@ -184,7 +148,7 @@ async def test_a_token_that_is_refused_is_not_used_again(verda: Verda, cloud: Cl
 
 @pytest.mark.parametrize("status", [400, 401])
 async def test_a_client_that_is_not_known_is_no_key_and_nothing_else_is_asked(
-    verda: Verda, cloud: Cloud, status: int
+    verda: Verda, cloud: Scripted, status: int
 ) -> None:
     cloud.says("POST /v1/oauth2/token", told("bad-client"), status=status)
     with pytest.raises(AuthFailed):
@@ -193,7 +157,7 @@ async def test_a_client_that_is_not_known_is_no_key_and_nothing_else_is_asked(
 
 
 async def test_neither_secret_nor_token_stands_in_an_error(
-    verda: Verda, cloud: Cloud, ref: Ref
+    verda: Verda, cloud: Scripted, ref: Ref
 ) -> None:
     words = f"no {SECRET} or {TOKEN} here"
     cloud.says(f"GET /v1/instances/{ID}", no(words), status=400)
@@ -206,23 +170,23 @@ async def test_neither_secret_nor_token_stands_in_an_error(
 
 
 async def test_the_account_is_known_by_the_id_of_its_client_alone(
-    verda: Verda, cloud: Cloud, clock: Any
+    verda: Verda, cloud: Scripted, clock: Any
 ) -> None:
     cloud.says("GET /v1/balance", told("balance"))
     uid = await verda.whoami()
     assert is_fingerprint(uid)
     assert "GET /v1/balance" in cloud.asked()
     renewed = {"VERDA_CLIENT_ID": CLIENT, "VERDA_CLIENT_SECRET": "another"}
-    assert await connected(cloud, clock, renewed).uid("list") == uid
+    assert await connected(Verda, cloud, renewed, clock).uid("list") == uid
     other = {"VERDA_CLIENT_ID": "another", "VERDA_CLIENT_SECRET": SECRET}
-    assert await connected(cloud, clock, other).uid("list") != uid
+    assert await connected(Verda, cloud, other, clock).uid("list") != uid
 
 
 # Offers
 
 
 async def test_a_search_asks_for_usd_both_markets_places_and_disks(
-    verda: Verda, cloud: Cloud
+    verda: Verda, cloud: Scripted
 ) -> None:
     rows = await found(verda, cloud)
     assert rows[0].availability is Availability.YES
@@ -236,14 +200,14 @@ async def test_a_search_asks_for_usd_both_markets_places_and_disks(
     ]
 
 
-async def test_without_a_key_only_the_prices_are_asked_for(cloud: Cloud, clock: Any) -> None:
-    rows = await found(connected(cloud, clock, {}), cloud)
+async def test_without_a_key_only_the_prices_are_asked_for(cloud: Scripted, clock: Any) -> None:
+    rows = await found(connected(Verda, cloud, {}, clock), cloud)
     assert cloud.asked() == ["GET /v1/instance-types"]
     assert "authorization" not in cloud.requests[0].headers
     assert {row.availability for row in rows} == {Availability.UNKNOWN}
 
 
-async def test_an_empty_answer_is_no_whole_one(verda: Verda, cloud: Cloud) -> None:
+async def test_an_empty_answer_is_no_whole_one(verda: Verda, cloud: Scripted) -> None:
     await found(verda, cloud)
     cloud.says("GET /v1/instance-types", [])
     pages = [page async for page in verda.offers(Query())]
@@ -255,7 +219,7 @@ async def test_an_empty_answer_is_no_whole_one(verda: Verda, cloud: Cloud) -> No
 
 
 async def test_the_owners_key_is_registered_once(
-    verda: Verda, cloud: Cloud, spec: Any, offer: Any, attempt: Any
+    verda: Verda, cloud: Scripted, spec: Any, offer: Any, attempt: Any
 ) -> None:
     cloud.says("GET /v1/ssh-keys", told("keys"))
     cloud.says("POST /v1/ssh-keys", KEY_ID.encode(), status=201)
@@ -269,7 +233,7 @@ async def test_the_owners_key_is_registered_once(
 
 
 async def test_a_script_is_made_once_an_attempt(
-    verda: Verda, cloud: Cloud, spec: Any, offer: Any, attempt: Any
+    verda: Verda, cloud: Scripted, spec: Any, offer: Any, attempt: Any
 ) -> None:
     cloud.says("GET /v1/scripts", [{"id": SCRIPT_ID, "name": "another", "script": "x"}])
     cloud.says("POST /v1/scripts", f'"{SCRIPT_ID}"\n'.encode(), status=201)
@@ -291,7 +255,7 @@ LOGIN = RegistryAuth("r", "ghcr.io", "me", "sesame-sesame")
     [{"env": {"TOKEN": "sesame-sesame"}}, {"image": "ghcr.io/me/x:1", "registry_auth": LOGIN}],
 )
 async def test_nothing_secret_lies_in_a_script_it_goes_over_ssh(
-    verda: Verda, cloud: Cloud, spec: Any, offer: Any, attempt: Any, clock: Any, secret: Any
+    verda: Verda, cloud: Scripted, spec: Any, offer: Any, attempt: Any, clock: Any, secret: Any
 ) -> None:
     spec = replace(spec, **secret)
     made = await verda.ensure(Resource.STARTUP_SCRIPT, spec, offer, attempt, {})
@@ -312,7 +276,7 @@ def test_without_secrets_nothing_is_left_for_ssh(
     assert verda.after_boot(spec, offer, attempt, clock.now()) == ""
 
 
-async def test_a_script_is_released_and_gone_already_is_fine(verda: Verda, cloud: Cloud) -> None:
+async def test_a_script_is_released_and_gone_already_is_fine(verda: Verda, cloud: Scripted) -> None:
     script = HAVE[Resource.STARTUP_SCRIPT]
     for status, body in ((200, b""), (404, json.dumps(no("x", "not_found")).encode())):
         cloud.says(f"DELETE /v1/scripts/{SCRIPT_ID}", body, status=status)
@@ -326,7 +290,7 @@ async def test_a_script_is_released_and_gone_already_is_fine(verda: Verda, cloud
 
 
 async def test_create_is_one_request_that_carries_the_attempt(
-    verda: Verda, cloud: Cloud, spec: Any, offer: Any, attempt: Any, ref: Ref
+    verda: Verda, cloud: Scripted, spec: Any, offer: Any, attempt: Any, ref: Ref
 ) -> None:
     cloud.says("POST /v1/instances", ID.encode(), status=202)
     assert await verda.create(spec, offer, attempt, HAVE) == ref
@@ -376,7 +340,7 @@ def test_a_disk_has_as_much_as_the_vendors_images_need(spec: Any, offer: Any, at
     [ID, f'"{ID}"', f"{ID}\n", f' "{ID}" \n', json.dumps({"id": ID})],
 )
 async def test_an_id_is_read_in_every_form(
-    verda: Verda, cloud: Cloud, spec: Any, offer: Any, attempt: Any, answer: str
+    verda: Verda, cloud: Scripted, spec: Any, offer: Any, attempt: Any, answer: str
 ) -> None:
     cloud.says("POST /v1/instances", answer.encode(), status=202)
     assert (await verda.create(spec, offer, attempt, HAVE)).id == ID
@@ -386,7 +350,7 @@ async def test_an_id_is_read_in_every_form(
     "answer", [b"", ID[:18].encode(), b"ok", b"{}", b'{"id": 17}', b"<html>", b"null", b"[]"]
 )
 async def test_an_answer_without_an_id_may_have_made_a_machine(
-    verda: Verda, cloud: Cloud, spec: Any, offer: Any, attempt: Any, answer: bytes
+    verda: Verda, cloud: Scripted, spec: Any, offer: Any, attempt: Any, answer: bytes
 ) -> None:
     cloud.says("POST /v1/instances", answer, status=202)
     with pytest.raises(OutcomeUnknown):
@@ -403,7 +367,7 @@ async def test_an_answer_without_an_id_may_have_made_a_machine(
     ],
 )
 async def test_what_it_does_not_take_is_refused_before_a_byte_is_sent(
-    verda: Verda, cloud: Cloud, spec: Any, offer: Any, attempt: Any, changes: Any, field: str
+    verda: Verda, cloud: Scripted, spec: Any, offer: Any, attempt: Any, changes: Any, field: str
 ) -> None:
     with pytest.raises(Invalid) as refused:
         await verda.ensure(Resource.SSH_KEY, replace(spec, **changes), offer, attempt, {})
@@ -425,7 +389,7 @@ async def test_a_type_without_an_image_with_docker_needs_one_named(
 
 
 async def test_unknown_options_and_offers_without_a_place_are_refused(
-    verda: Verda, cloud: Cloud, spec: Any, offer: Any, attempt: Any
+    verda: Verda, cloud: Scripted, spec: Any, offer: Any, attempt: Any
 ) -> None:
     with pytest.raises(Unsupported, match="coupon"):
         await verda.create(replace(spec, options={"coupon": "x"}), offer, attempt, HAVE)
@@ -456,7 +420,7 @@ REFUSALS = [
 
 @pytest.mark.parametrize(("status", "body", "error"), REFUSALS)
 async def test_each_refusal_of_a_create_is_what_it_means(
-    verda: Verda, cloud: Cloud, spec: Any, offer: Any, attempt: Any,
+    verda: Verda, cloud: Scripted, spec: Any, offer: Any, attempt: Any,
     status: int, body: Any, error: type[BrokerError],
 ) -> None:  # fmt: skip
     cloud.says("POST /v1/instances", body, status=status)
@@ -482,7 +446,7 @@ async def test_each_refusal_of_a_create_is_what_it_means(
     ],
 )
 async def test_a_machine_is_gone_by_the_vendors_own_words_alone(
-    verda: Verda, cloud: Cloud, ref: Ref, status: int, body: Any, error: type[BrokerError]
+    verda: Verda, cloud: Scripted, ref: Ref, status: int, body: Any, error: type[BrokerError]
 ) -> None:
     cloud.says(f"GET /v1/instances/{ID}", body, status=status)
     with pytest.raises(error) as raised:
@@ -522,7 +486,9 @@ def test_each_word_for_a_state_is_known(status: str, state: State, costs: bool) 
     assert (machine.ssh is None) is (state is State.TERMINATED)
 
 
-async def test_a_machine_is_read_without_its_secrets(verda: Verda, cloud: Cloud, ref: Ref) -> None:
+async def test_a_machine_is_read_without_its_secrets(
+    verda: Verda, cloud: Scripted, ref: Ref
+) -> None:
     cloud.says(f"GET /v1/instances/{ID}", told("running"))
     machine = await verda.get(ref)
     assert (machine.owner, machine.attempt, machine.name) == ("abcdef", "abcdefghijklmnop", NAME)
@@ -541,7 +507,7 @@ def test_a_machine_is_found_by_its_description_where_it_has_no_tags() -> None:
 
 
 async def test_the_end_names_the_systems_disk_which_is_read_once(
-    verda: Verda, cloud: Cloud, ref: Ref
+    verda: Verda, cloud: Scripted, ref: Ref
 ) -> None:
     cloud.says(f"GET /v1/instances/{ID}", told("running"))
     cloud.says("PUT /v1/instances", told("ended"), b"", status=202)
@@ -561,7 +527,7 @@ async def test_the_end_names_the_systems_disk_which_is_read_once(
 
 
 async def test_a_machine_without_a_disk_yet_is_ended_without_one(
-    verda: Verda, cloud: Cloud, ref: Ref
+    verda: Verda, cloud: Scripted, ref: Ref
 ) -> None:
     cloud.says(f"GET /v1/instances/{ID}", told("ordered"))
     cloud.says("PUT /v1/instances", b"", status=204)
@@ -587,7 +553,7 @@ async def test_a_machine_without_a_disk_yet_is_ended_without_one(
     ],
 )  # fmt: skip
 async def test_each_answer_to_a_terminate_is_what_it_means(
-    verda: Verda, cloud: Cloud, ref: Ref, status: int, body: Any, error: type[BrokerError] | None
+    verda: Verda, cloud: Scripted, ref: Ref, status: int, body: Any, error: type[BrokerError] | None
 ) -> None:
     cloud.says(f"GET /v1/instances/{ID}", told("running"))
     cloud.says("PUT /v1/instances", body, status=status)
@@ -606,7 +572,7 @@ def test_there_is_no_stop_since_a_machine_that_is_off_costs_as_much(verda: Verda
 # Money, and what is held
 
 
-async def test_the_balance_is_told_in_usd_alone(verda: Verda, cloud: Cloud) -> None:
+async def test_the_balance_is_told_in_usd_alone(verda: Verda, cloud: Scripted) -> None:
     assert isinstance(verda, HasBalance)
     cloud.says("GET /v1/balance", {"amount": -0.5, "currency": "USD"})
     assert await verda.balance() == -500_000_000
@@ -616,7 +582,7 @@ async def test_the_balance_is_told_in_usd_alone(verda: Verda, cloud: Cloud) -> N
 
 
 async def test_keys_scripts_and_volumes_are_held_and_the_deleted_are_not(
-    verda: Verda, cloud: Cloud
+    verda: Verda, cloud: Scripted
 ) -> None:
     cloud.says("GET /v1/ssh-keys", [{"id": KEY_ID, "name": "gb-abcdef", "key": OWN}])
     cloud.says("GET /v1/scripts", [{"id": SCRIPT_ID, "name": NAME, "script": "sesame"}])
@@ -633,7 +599,7 @@ async def test_keys_scripts_and_volumes_are_held_and_the_deleted_are_not(
 
 
 async def test_a_disk_is_discarded_for_good_and_only_where_no_machine_has_it(
-    verda: Verda, cloud: Cloud
+    verda: Verda, cloud: Scripted
 ) -> None:
     ref, path = Ref("verda", "default", "", DISK), f"/v1/volumes/{DISK}"
     disk = {"id": DISK, "name": NAME, "status": "attached", "instance_id": ID}
@@ -650,7 +616,7 @@ async def test_a_disk_is_discarded_for_good_and_only_where_no_machine_has_it(
         await verda.discard(Resource.NETWORK, ref)
 
 
-async def test_keys_and_scripts_are_discarded(verda: Verda, cloud: Cloud) -> None:
+async def test_keys_and_scripts_are_discarded(verda: Verda, cloud: Scripted) -> None:
     for what, path in ((Resource.SSH_KEY, "ssh-keys"), (Resource.STARTUP_SCRIPT, "scripts")):
         cloud.says(f"DELETE /v1/{path}/{KEY_ID}", b"")
         await verda.discard(what, Ref("verda", "default", "", KEY_ID))
@@ -658,7 +624,7 @@ async def test_keys_and_scripts_are_discarded(verda: Verda, cloud: Cloud) -> Non
 
 
 async def test_what_a_machine_cost_is_left_to_the_balance_or_a_person(
-    verda: Verda, cloud: Cloud, ref: Ref, clock: Any
+    verda: Verda, cloud: Scripted, ref: Ref, clock: Any
 ) -> None:
     bill = await verda.billing(ref, clock.now(), None)
     assert (bill.status, bill.amount) == ("manual", None)

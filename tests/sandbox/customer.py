@@ -58,4 +58,9 @@ class Customer:
     async def resources(self) -> Any:
         """All that the sandbox holds for this cloud: the judge of every leak."""
         rows = await self.served.control("GET", "resources")
-        return [row for row in rows["resources"] if row["provider"] == self.provider]
+        return [row for row in rows if row["provider"] == self.provider]
+
+    async def truth(self, id_: object, what: str = "machines") -> Any:
+        """The sandbox's own row of one machine, or of one of its other lists."""
+        rows = await self.served.control("GET", what)
+        return next(row for row in rows if row["provider_id"] == str(id_))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2
 import pytest
+from tests.sandbox.customer import Customer
 
 from gpubroker.sandbox.emulators.digitalocean.words import team_of
 from gpubroker.sandbox.faults import KINDS
@@ -30,46 +31,28 @@ DAY_S = 86_400
 UNPROCESSABLE = "unprocessable_entity"
 
 
-class Customer:
+class Renter(Customer):
     """One account of DigitalOcean."""
 
     def __init__(self, served: Served, key: str = KEY) -> None:
-        self.served, self.key = served, key
-        self.cloud = served.sandbox.clouds["digitalocean"]
+        super().__init__(served, V2, {"Authorization": f"Bearer {key}"})
 
-    async def ask(self, method: str, path: str, body: Any = None, **more: Any) -> httpx2.Response:
-        return await self.served.ask(method, f"{V2}{path}", body, key=self.key, **more)
-
-    async def get(self, path: str) -> Any:
-        answer = await self.ask("GET", path)
-        assert answer.status_code == 200, answer.text
-        return answer.json()
-
-    async def done(self, status: int, method: str, path: str, body: Any = None) -> Any:
-        """What a call that changes something answers."""
-        answer = await self.ask(method, path, body)
-        assert answer.status_code == status, answer.text
-        return answer.json() if answer.content else None
-
-    async def refused(self, method: str, path: str, body: Any = None) -> tuple[int, str, str]:
+    async def refused(self, method: str, path: str, body: Any = None, **more: Any) -> Any:
         """(status, id, message) of a refusal; its form is the vendor's."""
-        answer = await self.ask(method, path, body)
-        error = answer.json()
+        status, error = await super().refused(method, path, body, **more)
         assert set(error) == {"id", "message", "request_id"}
-        return answer.status_code, error["id"], error["message"]
-
-    async def fault(self, operation: str, kind: str, **more: Any) -> None:
-        body = {"provider": "digitalocean", "operation": operation, "kind": kind, **more}
-        await self.served.control("POST", "faults", body)
+        return status, error["id"], error["message"]
 
     async def add_key(self, public: str = PUBLIC) -> dict[str, Any]:
         body = {"name": "mine", "public_key": public}
-        made: dict[str, Any] = (await self.done(201, "POST", "/account/keys", body))["ssh_key"]
+        made: dict[str, Any] = (await self.json("POST", "/account/keys", body, status=201))[
+            "ssh_key"
+        ]
         return made
 
     async def create(self, **more: Any) -> int:
         """A droplet, of which nothing is there yet."""
-        made = await self.done(202, "POST", "/droplets", {**ADA, **more})
+        made = await self.json("POST", "/droplets", {**ADA, **more}, status=202)
         return int(made["droplet"]["id"])
 
     async def rent(self, **more: Any) -> int:
@@ -79,40 +62,35 @@ class Customer:
         return id_
 
     async def show(self, id_: int) -> dict[str, Any]:
-        found: dict[str, Any] = (await self.get(f"/droplets/{id_}"))["droplet"]
+        found: dict[str, Any] = (await self.json("GET", f"/droplets/{id_}"))["droplet"]
         return found
 
     async def ids(self, query: str = "type=gpus") -> list[int]:
-        return [row["id"] for row in (await self.get(f"/droplets?{query}"))["droplets"]]
+        return [row["id"] for row in (await self.json("GET", f"/droplets?{query}"))["droplets"]]
 
     async def act(self, id_: int, type_: str, **more: Any) -> dict[str, Any]:
         body = {"type": type_, **more}
-        made = await self.done(201, "POST", f"/droplets/{id_}/actions", body)
+        made = await self.json("POST", f"/droplets/{id_}/actions", body, status=201)
         action: dict[str, Any] = made["action"]
         return action
 
     async def delete(self, id_: int) -> None:
-        await self.done(204, "DELETE", f"/droplets/{id_}")
+        await self.json("DELETE", f"/droplets/{id_}", status=204)
 
-    async def truth(self, id_: int) -> dict[str, Any]:
-        rows = await self.served.control("GET", "machines")
-        found: dict[str, Any] = next(row for row in rows if row["provider_id"] == str(id_))
-        return found
-
-    async def resources(self) -> dict[str, bool]:
+    async def kept(self) -> dict[str, bool]:
         """Kind of what is not deleted, and whether it costs."""
-        rows = await self.served.control("GET", "resources")
+        rows = await self.resources()
         return {row["kind"]: row["billed"] for row in rows if row["ended_at"] is None}
 
 
 @pytest.fixture
-def me(served: Served) -> Customer:
-    return Customer(served)
+def me(served: Served) -> Renter:
+    return Renter(served)
 
 
 @pytest.fixture
-def you(served: Served) -> Customer:
-    return Customer(served, OTHER)
+def you(served: Served) -> Renter:
+    return Renter(served, OTHER)
 
 
 # --- doors --------------------------------------------------------------------------------
@@ -137,7 +115,7 @@ async def test_nothing_is_told_without_a_key(served: Served) -> None:
         assert (await served.ask("GET", f"{V2}{path}", key=None)).status_code == 401
 
 
-async def test_unknown_paths_methods_queries_and_bodies_are_refused(me: Customer) -> None:
+async def test_unknown_paths_methods_queries_and_bodies_are_refused(me: Renter) -> None:
     assert (await me.refused("GET", "/droplets/"))[:2] == (404, "not_found")
     assert (await me.refused("GET", "/sizes/x"))[:2] == (404, "not_found")
     assert (await me.refused("PUT", "/droplets"))[0] == 405
@@ -148,7 +126,7 @@ async def test_unknown_paths_methods_queries_and_bodies_are_refused(me: Customer
 
 
 async def test_250_calls_a_minute_and_only_the_burst_says_when_to_come_back(
-    served: Served, me: Customer
+    served: Served, me: Renter
 ) -> None:
     answers = [await me.ask("GET", "/account") for _ in range(252)]
     assert [answer.status_code for answer in answers[-3:]] == [200, 429, 429]
@@ -165,7 +143,7 @@ async def test_250_calls_a_minute_and_only_the_burst_says_when_to_come_back(
     assert (await me.ask("GET", "/account")).status_code == 200
 
 
-async def test_5000_calls_an_hour_and_no_word_when_to_come_back(me: Customer) -> None:
+async def test_5000_calls_an_hour_and_no_word_when_to_come_back(me: Renter) -> None:
     api = me.served.sandbox
     assert (await me.ask("GET", "/account")).status_code == 200
     emulator = _emulator_of(me)
@@ -177,25 +155,25 @@ async def test_5000_calls_an_hour_and_no_word_when_to_come_back(me: Customer) ->
     assert "retry-after" not in refused.headers
 
 
-def _emulator_of(me: Customer) -> Any:
+def _emulator_of(me: Renter) -> Any:
     """The emulator behind the sandbox's routes: time for 5,000 calls is saved."""
     inner = me.served.sandbox.app._inner  # type: ignore[attr-defined]  # looks inside on purpose
     route = next(r for r in inner.routes if r.path == "/digitalocean")
     return route.app._app
 
 
-async def test_keys_are_listed_ten_times_a_minute(me: Customer) -> None:
+async def test_keys_are_listed_ten_times_a_minute(me: Renter) -> None:
     statuses = [(await me.ask("GET", "/account/keys")).status_code for _ in range(11)]
     assert statuses == [200] * 10 + [429]
     await me.served.advance(6)
     assert (await me.ask("GET", "/account/keys")).status_code == 200
 
 
-async def test_lists_have_pages_of_20_and_at_most_200(me: Customer) -> None:
-    regions = await me.get("/regions")
+async def test_lists_have_pages_of_20_and_at_most_200(me: Renter) -> None:
+    regions = await me.json("GET", "/regions")
     assert len(regions["regions"]) == regions["meta"]["total"] == 13
     assert regions["links"] == {}
-    first = await me.get("/regions?per_page=5")
+    first = await me.json("GET", "/regions?per_page=5")
     assert set(first["links"]["pages"]) == {"next", "last"}
     assert first["links"]["pages"]["last"].endswith("/digitalocean/v2/regions?per_page=5&page=3")
     answer = await me.served.http.get(
@@ -203,13 +181,13 @@ async def test_lists_have_pages_of_20_and_at_most_200(me: Customer) -> None:
     )
     second = answer.json()
     assert set(second["links"]["pages"]) == {"first", "prev", "next", "last"}
-    third = await me.get("/regions?per_page=5&page=3")
+    third = await me.json("GET", "/regions?per_page=5&page=3")
     assert set(third["links"]["pages"]) == {"first", "prev"}
     seen = [r["slug"] for page in (first, second, third) for r in page["regions"]]
     assert seen == [r["slug"] for r in regions["regions"]]
-    beyond = await me.get("/regions?per_page=5&page=4")
+    beyond = await me.json("GET", "/regions?per_page=5&page=4")
     assert (beyond["regions"], beyond["meta"]) == ([], {"total": 13})
-    assert len((await me.get("/regions?per_page=500"))["regions"]) == 13
+    assert len((await me.json("GET", "/regions?per_page=500"))["regions"]) == 13
     for bad in ("page=0", "page=x", "per_page=-1"):
         assert (await me.refused("GET", f"/regions?{bad}"))[0] == 422
 
@@ -217,11 +195,11 @@ async def test_lists_have_pages_of_20_and_at_most_200(me: Customer) -> None:
 # --- catalog ------------------------------------------------------------------------------
 
 
-async def _sizes(me: Customer) -> dict[str, dict[str, Any]]:
-    return {row["slug"]: row for row in (await me.get("/sizes?per_page=200"))["sizes"]}
+async def _sizes(me: Renter) -> dict[str, dict[str, Any]]:
+    return {row["slug"]: row for row in (await me.json("GET", "/sizes?per_page=200"))["sizes"]}
 
 
-async def test_sizes_are_told_for_the_whole_droplet(me: Customer) -> None:
+async def test_sizes_are_told_for_the_whole_droplet(me: Renter) -> None:
     sizes = await _sizes(me)
     h100 = sizes["gpu-h100x8-640gb"]
     assert h100 == {
@@ -254,7 +232,7 @@ async def test_sizes_are_told_for_the_whole_droplet(me: Customer) -> None:
     assert {row["gpu_info"]["count"] for row in sizes.values() if "gpu_info" in row} == {1, 8}
 
 
-async def test_a_region_that_is_sold_out_leaves_the_size(me: Customer) -> None:
+async def test_a_region_that_is_sold_out_leaves_the_size(me: Renter) -> None:
     size = "gpu-h100x1-80gb"
     id_ = await me.create(size=size, region="tor1")
     assert (await _sizes(me))[size]["regions"] == ["nyc2", "ams3"]
@@ -265,17 +243,17 @@ async def test_a_region_that_is_sold_out_leaves_the_size(me: Customer) -> None:
     assert (await _sizes(me))[size]["regions"] == ["nyc2", "tor1", "ams3"]
 
 
-async def test_images_are_filtered_and_found_by_id_and_slug(me: Customer) -> None:
-    rows = (await me.get("/images?type=distribution&per_page=200"))["images"]
+async def test_images_are_filtered_and_found_by_id_and_slug(me: Renter) -> None:
+    rows = (await me.json("GET", "/images?type=distribution&per_page=200"))["images"]
     by_slug = {row["slug"]: row for row in rows}
     assert {"gpu-h100x1-base", "gpu-h100x8-base", "gpu-amd-base", "ubuntu-24-04-x64"} <= set(
         by_slug
     )
     id_ = by_slug["gpu-amd-base"]["id"]
     for name in (id_, "gpu-amd-base"):
-        assert (await me.get(f"/images/{name}"))["image"] == by_slug["gpu-amd-base"]
-    assert (await me.get("/images?private=true"))["images"] == []
-    assert (await me.get("/images?type=application"))["images"] == []
+        assert (await me.json("GET", f"/images/{name}"))["image"] == by_slug["gpu-amd-base"]
+    assert (await me.json("GET", "/images?private=true"))["images"] == []
+    assert (await me.json("GET", "/images?type=application"))["images"] == []
     assert (await me.refused("GET", "/images?type=x"))[0] == 422
     assert (await me.refused("GET", "/images/windows"))[0] == 404
     assert (await me.refused("DELETE", f"/images/{id_}"))[0] == 404, "the vendor's own"
@@ -284,7 +262,7 @@ async def test_images_are_filtered_and_found_by_id_and_slug(me: Customer) -> Non
 # --- a life -------------------------------------------------------------------------------
 
 
-async def test_a_droplet_boots_is_used_and_ends(served: Served, me: Customer) -> None:
+async def test_a_droplet_boots_is_used_and_ends(served: Served, me: Renter) -> None:
     key = await me.add_key()
     data = "#!/bin/sh\necho hello\n"
     body = {
@@ -293,7 +271,7 @@ async def test_a_droplet_boots_is_used_and_ends(served: Served, me: Customer) ->
         "tags": ["gpubroker", "gpubroker:abc"],
         "user_data": data,
     }
-    answer = await me.done(202, "POST", "/droplets", body)
+    answer = await me.json("POST", "/droplets", body, status=202)
     new, (link,) = answer["droplet"], answer["links"]["actions"]
     assert (new["status"], new["locked"], new["networks"]) == ("new", True, {"v4": [], "v6": []})
     assert new["tags"] == ["gpubroker", "gpubroker:abc"]
@@ -302,7 +280,7 @@ async def test_a_droplet_boots_is_used_and_ends(served: Served, me: Customer) ->
     id_ = new["id"]
     assert link["rel"] == "create"
     assert link["href"] == f"{served.url}/digitalocean/v2/actions/{link['id']}"
-    action = (await me.get(f"/actions/{link['id']}"))["action"]
+    action = (await me.json("GET", f"/actions/{link['id']}"))["action"]
     assert (action["status"], action["completed_at"]) == ("in-progress", None)
     await served.advance(10)
     row = await me.show(id_)
@@ -316,7 +294,7 @@ async def test_a_droplet_boots_is_used_and_ends(served: Served, me: Customer) ->
         "model": "nvidia_rtx4000_ada",
     }
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", row["created_at"])
-    action = (await me.get(f"/droplets/{id_}/actions/{link['id']}"))["action"]
+    action = (await me.json("GET", f"/droplets/{id_}/actions/{link['id']}"))["action"]
     assert (action["status"], action["type"], action["resource_id"]) == (
         "completed",
         "create",
@@ -335,7 +313,7 @@ async def test_a_droplet_boots_is_used_and_ends(served: Served, me: Customer) ->
     assert not (await me.truth(id_))["billed"]
 
 
-async def test_gpu_droplets_are_listed_only_where_they_are_asked_for(me: Customer) -> None:
+async def test_gpu_droplets_are_listed_only_where_they_are_asked_for(me: Renter) -> None:
     gpu = await me.create(tags=["a"])
     cpu = await me.create(
         size="s-4vcpu-8gb", image="debian-12-x64", region="nyc", tags=["a"], name="GB-abc123"
@@ -351,7 +329,7 @@ async def test_gpu_droplets_are_listed_only_where_they_are_asked_for(me: Custome
     assert (await me.refused("GET", "/droplets?type=all"))[0] == 422
 
 
-async def test_a_droplet_that_is_just_being_made_cannot_be_deleted(me: Customer) -> None:
+async def test_a_droplet_that_is_just_being_made_cannot_be_deleted(me: Renter) -> None:
     id_ = await me.create(tags=["a"])
     pending = (422, UNPROCESSABLE, "Droplet already has a pending event.")
     for path in (f"/droplets/{id_}", "/droplets?tag_name=a"):
@@ -361,28 +339,28 @@ async def test_a_droplet_that_is_just_being_made_cannot_be_deleted(me: Customer)
     await me.delete(id_)
 
 
-async def test_droplets_are_deleted_by_tag(me: Customer) -> None:
+async def test_droplets_are_deleted_by_tag(me: Renter) -> None:
     first, second = await me.rent(tags=["a"]), await me.rent(tags=["a", "b"])
     other = await me.rent(tags=["b"])
-    await me.done(204, "DELETE", "/droplets?tag_name=a")
+    await me.json("DELETE", "/droplets?tag_name=a", status=204)
     assert await me.ids() == [other]
     assert not any([(await me.truth(id_))["billed"] for id_ in (first, second)])
     assert (await me.refused("DELETE", "/droplets?tag_name=c"))[0] == 404
     assert (await me.refused("DELETE", "/droplets"))[0] == 422
 
 
-async def test_several_are_created_at_once(me: Customer) -> None:
+async def test_several_are_created_at_once(me: Renter) -> None:
     body = {name: value for name, value in ADA.items() if name != "name"}
-    made = await me.done(202, "POST", "/droplets", {**body, "names": ["a", "b"]})
+    made = await me.json("POST", "/droplets", {**body, "names": ["a", "b"]}, status=202)
     assert [row["name"] for row in made["droplets"]] == ["a", "b"]
     assert len(made["links"]["actions"]) == 2
     assert await me.ids() == [row["id"] for row in made["droplets"]]
 
 
-async def test_a_region_may_be_a_city_or_left_out(me: Customer) -> None:
+async def test_a_region_may_be_a_city_or_left_out(me: Renter) -> None:
     assert (await me.show(await me.create(region="tor")))["region"]["slug"] == "tor1"
     body = {name: value for name, value in ADA.items() if name != "region"}
-    made = await me.done(202, "POST", "/droplets", body)
+    made = await me.json("POST", "/droplets", body, status=202)
     assert made["droplet"]["region"]["slug"] == "nyc2"
 
 
@@ -415,7 +393,7 @@ BAD_CREATES: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("change", "says"), BAD_CREATES, ids=str)
 async def test_a_create_that_is_not_as_documented_makes_nothing(
-    me: Customer, change: dict[str, Any], says: str
+    me: Renter, change: dict[str, Any], says: str
 ) -> None:
     status, id_, message = await me.refused("POST", "/droplets", {**ADA, **change})
     assert (status, id_) == (422, UNPROCESSABLE)
@@ -423,8 +401,8 @@ async def test_a_create_that_is_not_as_documented_makes_nothing(
     assert await me.ids() == []
 
 
-async def test_an_account_has_25_droplets_at_most(me: Customer) -> None:
-    assert (await me.get("/account"))["account"]["droplet_limit"] == 25
+async def test_an_account_has_25_droplets_at_most(me: Renter) -> None:
+    assert (await me.json("GET", "/account"))["account"]["droplet_limit"] == 25
     body = {**ADA, "names": [f"n{i}" for i in range(11)]}
     del body["name"]
     assert "at most 10" in (await me.refused("POST", "/droplets", body))[2]
@@ -437,15 +415,15 @@ async def test_an_account_has_25_droplets_at_most(me: Customer) -> None:
     )
 
 
-async def test_accounts_do_not_see_each_other(me: Customer, you: Customer) -> None:
+async def test_accounts_do_not_see_each_other(me: Renter, you: Renter) -> None:
     key, id_ = await me.add_key(), await me.rent()
-    action = (await me.get(f"/droplets/{id_}/actions"))["actions"][0]["id"]
+    action = (await me.json("GET", f"/droplets/{id_}/actions"))["actions"][0]["id"]
     assert await you.ids() == []
     for path in (f"/droplets/{id_}", f"/actions/{action}", f"/account/keys/{key['id']}"):
         assert (await you.refused("GET", path))[0] == 404
     assert (await you.refused("DELETE", f"/droplets/{id_}"))[0] == 404
     assert (await you.refused("POST", "/droplets", {**ADA, "ssh_keys": [key["id"]]}))[0] == 422
-    ours, theirs = [(await c.get("/account"))["account"] for c in (me, you)]
+    ours, theirs = [(await c.json("GET", "/account"))["account"] for c in (me, you)]
     assert ours["uuid"] != theirs["uuid"]
     assert ours["team"]["uuid"] != theirs["team"]["uuid"]
 
@@ -455,7 +433,7 @@ async def test_accounts_do_not_see_each_other(me: Customer, you: Customer) -> No
 
 @pytest.mark.parametrize("how", ["power_off", "shutdown"])
 async def test_a_droplet_that_is_off_bills_in_full_and_keeps_its_place(
-    served: Served, me: Customer, how: str
+    served: Served, me: Renter, how: str
 ) -> None:
     id_ = await me.rent(region="ams3")
     ip = (await me.show(id_))["networks"]["v4"]
@@ -486,7 +464,7 @@ async def test_a_droplet_that_is_off_bills_in_full_and_keeps_its_place(
     assert already == (422, UNPROCESSABLE, "Droplet is already powered on.")
 
 
-async def test_one_thing_is_done_to_a_droplet_at_a_time(me: Customer) -> None:
+async def test_one_thing_is_done_to_a_droplet_at_a_time(me: Renter) -> None:
     id_ = await me.create()
     path = f"/droplets/{id_}"
     pending = (422, UNPROCESSABLE, "Droplet already has a pending event.")
@@ -498,12 +476,12 @@ async def test_one_thing_is_done_to_a_droplet_at_a_time(me: Customer) -> None:
     assert await me.refused("POST", f"{path}/actions", {"type": "power_off"}) == pending
     assert await me.refused("DELETE", path) == pending
     await me.served.advance(10)
-    assert (await me.get(f"/actions/{action['id']}"))["action"]["status"] == "completed"
+    assert (await me.json("GET", f"/actions/{action['id']}"))["action"]["status"] == "completed"
     await me.delete(id_)
-    assert (await me.get(f"/actions/{action['id']}"))["action"]["status"] == "completed"
+    assert (await me.json("GET", f"/actions/{action['id']}"))["action"]["status"] == "completed"
 
 
-async def test_rename_rebuild_and_features(me: Customer) -> None:
+async def test_rename_rebuild_and_features(me: Renter) -> None:
     id_ = await me.rent()
     await me.act(id_, "rename", name="other")
     await me.served.advance(1)
@@ -529,10 +507,10 @@ async def test_rename_rebuild_and_features(me: Customer) -> None:
         assert (await me.refused("POST", f"/droplets/{id_}/actions", body))[0] == 422, body
 
 
-async def test_actions_by_tag(me: Customer) -> None:
+async def test_actions_by_tag(me: Renter) -> None:
     tagged = [await me.rent(tags=["a"]), await me.rent(tags=["a"])]
     other = await me.rent()
-    made = await me.done(201, "POST", "/droplets/actions?tag_name=a", {"type": "power_off"})
+    made = await me.json("POST", "/droplets/actions?tag_name=a", {"type": "power_off"}, status=201)
     assert [action["resource_id"] for action in made["actions"]] == tagged
     await me.served.advance(2)
     assert [(await me.show(id_))["status"] for id_ in (*tagged, other)] == ["off", "off", "active"]
@@ -541,7 +519,7 @@ async def test_actions_by_tag(me: Customer) -> None:
 
 
 async def test_a_droplet_that_powers_itself_off_is_off_and_still_paid(
-    served: Served, me: Customer
+    served: Served, me: Renter
 ) -> None:
     id_ = await me.rent()
     await served.sandbox.machine_powered("digitalocean", str(id_), "off")
@@ -552,7 +530,7 @@ async def test_a_droplet_that_powers_itself_off_is_off_and_still_paid(
     assert (await me.show(id_))["status"] == "active"
 
 
-async def test_a_spot_droplet_that_is_taken_away_is_destroyed(served: Served, me: Customer) -> None:
+async def test_a_spot_droplet_that_is_taken_away_is_destroyed(served: Served, me: Renter) -> None:
     spot = {"size": "gpu-mi350x1-288gb-spot", "region": "ric1", "image": "gpu-amd-base"}
     id_, other = await me.rent(**spot), await me.rent()
     refused = await served.http.post(
@@ -572,14 +550,14 @@ async def test_a_spot_droplet_that_is_taken_away_is_destroyed(served: Served, me
 # --- what is beside droplets --------------------------------------------------------------
 
 
-async def test_a_public_key_is_there_but_once(me: Customer) -> None:
+async def test_a_public_key_is_there_but_once(me: Renter) -> None:
     key = await me.add_key()
     again = await me.refused("POST", "/account/keys", {"name": "b", "public_key": PUBLIC})
     assert again == (422, UNPROCESSABLE, "SSH Key is already in use on your account")
     assert re.fullmatch("([0-9a-f]{2}:){15}[0-9a-f]{2}", key["fingerprint"])
     for name in (key["id"], key["fingerprint"]):
-        assert (await me.get(f"/account/keys/{name}"))["ssh_key"] == key
-    renamed = await me.done(200, "PUT", f"/account/keys/{key['id']}", {"name": "new"})
+        assert (await me.json("GET", f"/account/keys/{name}"))["ssh_key"] == key
+    renamed = await me.json("PUT", f"/account/keys/{key['id']}", {"name": "new"}, status=200)
     assert renamed["ssh_key"]["name"] == "new"
     for bad in ("ssh-ed25519 AAAA=A k", "nonsense", ""):
         body = {"name": "b", "public_key": bad}
@@ -587,52 +565,52 @@ async def test_a_public_key_is_there_but_once(me: Customer) -> None:
     assert (await me.refused("POST", "/account/keys", {"name": "b"}))[0] == 422
     id_ = await me.rent(ssh_keys=[key["fingerprint"]])
     assert me.served.host.running[str(id_)].keys == (PUBLIC,)
-    assert await me.resources() == {"ssh_key": False}
-    await me.done(204, "DELETE", f"/account/keys/{key['fingerprint']}")
+    assert await me.kept() == {"ssh_key": False}
+    await me.json("DELETE", f"/account/keys/{key['fingerprint']}", status=204)
     assert (await me.refused("DELETE", f"/account/keys/{key['id']}"))[0] == 404
-    assert await me.resources() == {}
+    assert await me.kept() == {}
 
 
-async def _volume(me: Customer, **more: Any) -> dict[str, Any]:
+async def _volume(me: Renter, **more: Any) -> dict[str, Any]:
     body = {"name": "data", "region": "nyc2", "size_gigabytes": 100, **more}
-    made: dict[str, Any] = (await me.done(201, "POST", "/volumes", body))["volume"]
+    made: dict[str, Any] = (await me.json("POST", "/volumes", body, status=201))["volume"]
     return made
 
 
-async def test_volumes_cost_until_they_are_deleted(me: Customer) -> None:
+async def test_volumes_cost_until_they_are_deleted(me: Renter) -> None:
     volume = await _volume(me)
     path = f"/volumes/{volume['id']}"
-    assert await me.resources() == {"volume": True}
+    assert await me.kept() == {"volume": True}
     twice = await me.refused(
         "POST", "/volumes", {"name": "data", "region": "nyc2", "size_gigabytes": 1}
     )
     assert twice[:2] == (409, "conflict")
     id_ = await me.rent(volumes=[volume["id"]])
     assert (await me.show(id_))["volume_ids"] == [volume["id"]]
-    assert (await me.get(path))["volume"]["droplet_ids"] == [id_]
+    assert (await me.json("GET", path))["volume"]["droplet_ids"] == [id_]
     assert (await me.refused("DELETE", path))[:2] == (409, "conflict")
     body = {"type": "detach", "droplet_id": id_, "region": "nyc2"}
-    made = await me.done(202, "POST", f"{path}/actions?per_page=20&page=1", body)
+    made = await me.json("POST", f"{path}/actions?per_page=20&page=1", body, status=202)
     assert made["action"]["type"] == "detach_volume"
     assert (await me.refused("POST", f"{path}/actions", body))[0] == 422
-    await me.done(202, "POST", f"{path}/actions", {**body, "type": "attach"})
+    await me.json("POST", f"{path}/actions", {**body, "type": "attach"}, status=202)
     await me.delete(id_)
-    assert (await me.get(path))["volume"]["droplet_ids"] == [], "it outlives its droplet"
-    assert await me.resources() == {"volume": True}
+    assert (await me.json("GET", path))["volume"]["droplet_ids"] == [], "it outlives its droplet"
+    assert await me.kept() == {"volume": True}
     grown = {"type": "resize", "size_gigabytes": 200}
-    await me.done(202, "POST", f"{path}/actions", grown)
+    await me.json("POST", f"{path}/actions", grown, status=202)
     assert (await me.refused("POST", f"{path}/actions", grown))[0] == 422
-    found = await me.get("/volumes?name=data&region=nyc2")
+    found = await me.json("GET", "/volumes?name=data&region=nyc2")
     assert [v["size_gigabytes"] for v in found["volumes"]] == [200]
-    assert (await me.get("/volumes?region=tor1"))["volumes"] == []
-    types = [action["type"] for action in (await me.get(f"{path}/actions"))["actions"]]
+    assert (await me.json("GET", "/volumes?region=tor1"))["volumes"] == []
+    types = [action["type"] for action in (await me.json("GET", f"{path}/actions"))["actions"]]
     assert types == ["resize_volume", "attach_volume", "detach_volume"]
-    await me.done(204, "DELETE", path)
+    await me.json("DELETE", path, status=204)
     assert (await me.refused("GET", path))[0] == 404
-    assert await me.resources() == {}
+    assert await me.kept() == {}
 
 
-async def test_a_volume_and_its_droplet_are_in_one_region(me: Customer) -> None:
+async def test_a_volume_and_its_droplet_are_in_one_region(me: Renter) -> None:
     volume = await _volume(me, region="tor1")
     refused = await me.refused("POST", "/droplets", {**ADA, "volumes": [volume["id"]]})
     assert "region" in refused[2]
@@ -642,14 +620,14 @@ async def test_a_volume_and_its_droplet_are_in_one_region(me: Customer) -> None:
 
 
 async def test_a_droplet_ends_with_what_hangs_on_it_only_where_that_is_asked_for(
-    me: Customer,
+    me: Renter,
 ) -> None:
     volume = await _volume(me)
     id_ = await me.rent(volumes=[volume["id"]])
     await me.act(id_, "snapshot", name="snap")
     await me.served.advance(1)
     path = f"/droplets/{id_}/destroy_with_associated_resources"
-    preview = await me.get(path)
+    preview = await me.json("GET", path)
     assert set(preview) == {
         "reserved_ips",
         "floating_ips",
@@ -661,14 +639,14 @@ async def test_a_droplet_ends_with_what_hangs_on_it_only_where_that_is_asked_for
     ((snapshot,),) = ((s["id"] for s in preview["snapshots"]),)
     assert (await me.refused("GET", f"{path}/status"))[0] == 404
     assert (await me.refused("DELETE", f"{path}/dangerous"))[0] == 400
-    assert await me.resources() == {"volume": True, "snapshot": True}
-    await me.done(202, "DELETE", f"{path}/selective", {"volumes": [volume["id"]]})
-    status = await me.get(f"{path}/status")
+    assert await me.kept() == {"volume": True, "snapshot": True}
+    await me.json("DELETE", f"{path}/selective", {"volumes": [volume["id"]]}, status=202)
+    status = await me.json("GET", f"{path}/status")
     assert (status["failures"], len(status["resources"]["volumes"])) == (0, 1)
-    assert await me.resources() == {"snapshot": True}
-    assert (await me.get("/images?private=true"))["images"][0]["type"] == "snapshot"
-    await me.done(204, "DELETE", f"/images/{snapshot}")
-    assert await me.resources() == {}
+    assert await me.kept() == {"snapshot": True}
+    assert (await me.json("GET", "/images?private=true"))["images"][0]["type"] == "snapshot"
+    await me.json("DELETE", f"/images/{snapshot}", status=204)
+    assert await me.kept() == {}
     id_ = await me.rent()
     answer = await me.served.http.delete(
         f"{V2}/droplets/{id_}/destroy_with_associated_resources/dangerous",
@@ -681,22 +659,22 @@ async def test_a_droplet_ends_with_what_hangs_on_it_only_where_that_is_asked_for
 # --- billing ------------------------------------------------------------------------------
 
 
-async def test_charges_are_told_by_droplet_after_midnight(served: Served, me: Customer) -> None:
+async def test_charges_are_told_by_droplet_after_midnight(served: Served, me: Renter) -> None:
     id_ = await me.rent()
     await served.advance(3597)
     await me.delete(id_)
-    balance = await me.get("/customers/my/balance")
+    balance = await me.json("GET", "/customers/my/balance")
     assert balance["month_to_date_usage"] == "0.76"
     assert balance["account_balance"] == "-100000.00"
     assert balance["month_to_date_balance"] == "-99999.24"
-    preview = (await me.get("/customers/my/invoices"))["invoice_preview"]
+    preview = (await me.json("GET", "/customers/my/invoices"))["invoice_preview"]
     assert preview["amount"] == "0.00"
     await served.advance(DAY_S)
-    preview = (await me.get("/customers/my/invoices"))["invoice_preview"]
+    preview = (await me.json("GET", "/customers/my/invoices"))["invoice_preview"]
     assert preview["amount"] == "0.76"
     assert preview["invoice_period"] == "2027-01"
     path = f"/customers/my/invoices/{preview['invoice_uuid']}"
-    (item,) = (await me.get(path))["invoice_items"]
+    (item,) = (await me.json("GET", path))["invoice_items"]
     assert (item["resource_id"], item["amount"], item["duration_unit"]) == (
         str(id_),
         "0.76",
@@ -706,9 +684,9 @@ async def test_charges_are_told_by_droplet_after_midnight(served: Served, me: Cu
     account = me.cloud.account(KEY)
     assert account
     urn = f"do:team:{team_of(account)}"
-    points = await me.get(f"/billing/{urn}/insights/2027-01-15/2027-01-20")
-    assert points == await me.get(
-        f"/billing/{urn.replace(':', '%3A')}/insights/2027-01-15/2027-01-20"
+    points = await me.json("GET", f"/billing/{urn}/insights/2027-01-15/2027-01-20")
+    assert points == await me.json(
+        "GET", f"/billing/{urn.replace(':', '%3A')}/insights/2027-01-15/2027-01-20"
     )
     (point,) = points["data_points"]
     assert (point["total_amount"], point["description"]) == ("0.76", item["description"])
@@ -717,11 +695,11 @@ async def test_charges_are_told_by_droplet_after_midnight(served: Served, me: Cu
         assert (await me.refused("GET", f"/billing/{urn}/insights/{bad}"))[0] == 422
     assert (await me.refused("GET", "/billing/do:team:x/insights/2027-01-01/2027-01-01"))[0] == 404
     await served.advance(31 * DAY_S)
-    (invoice,) = (await me.get("/customers/my/invoices"))["invoices"]
+    (invoice,) = (await me.json("GET", "/customers/my/invoices"))["invoices"]
     assert (invoice["invoice_uuid"], invoice["amount"]) == (preview["invoice_uuid"], "0.76")
-    (paid,) = (await me.get("/customers/my/billing_history"))["billing_history"]
+    (paid,) = (await me.json("GET", "/customers/my/billing_history"))["billing_history"]
     assert (paid["type"], paid["amount"]) == ("Invoice", "0.76")
-    assert (await me.get(path))["invoice_items"] == [item]
+    assert (await me.json("GET", path))["invoice_items"] == [item]
     assert (await me.refused("GET", "/customers/my/invoices/u"))[0] == 404
 
 
@@ -736,14 +714,14 @@ ANSWERED = {
 
 
 @pytest.mark.parametrize("kind", ANSWERED)
-async def test_a_fault_of_the_whole_call_has_the_vendors_form(me: Customer, kind: str) -> None:
+async def test_a_fault_of_the_whole_call_has_the_vendors_form(me: Renter, kind: str) -> None:
     await me.fault("list", kind, times=1)
     answer = await me.ask("GET", "/droplets?type=gpus")
     assert (answer.status_code, answer.json()["id"]) == ANSWERED[kind]
     assert await me.ids() == []
 
 
-async def test_garbage_and_timeout(me: Customer) -> None:
+async def test_garbage_and_timeout(me: Renter) -> None:
     await me.fault("list", "garbage", times=1)
     answer = await me.ask("GET", "/droplets")
     assert answer.status_code == 200
@@ -756,7 +734,7 @@ async def test_garbage_and_timeout(me: Customer) -> None:
 
 @pytest.mark.parametrize(("kind", "machines"), [("disconnect_before", 0), ("disconnect_after", 1)])
 async def test_a_cut_connection_before_or_after_the_act(
-    me: Customer, kind: str, machines: int
+    me: Renter, kind: str, machines: int
 ) -> None:
     await me.fault("create", kind, times=1)
     with pytest.raises(httpx2.RemoteProtocolError):
@@ -768,7 +746,7 @@ async def test_a_cut_connection_before_or_after_the_act(
     ("kind", "says"),
     [("quota", "exceed your droplet limit"), ("no_capacity", "not available in this region")],
 )
-async def test_a_refused_create_makes_nothing(me: Customer, kind: str, says: str) -> None:
+async def test_a_refused_create_makes_nothing(me: Renter, kind: str, says: str) -> None:
     await me.fault("create", kind, times=1)
     status, id_, message = await me.refused("POST", "/droplets", ADA)
     assert (status, id_) == (422, UNPROCESSABLE)
@@ -776,12 +754,12 @@ async def test_a_refused_create_makes_nothing(me: Customer, kind: str, says: str
     assert await me.ids() == []
 
 
-async def test_faults_of_lists(me: Customer) -> None:
+async def test_faults_of_lists(me: Renter) -> None:
     id_, other = await me.rent(), await me.rent()
     await me.fault("list", "duplicate_list", times=1)
     assert await me.ids() == [id_, id_, other, other]
     await me.fault("list", "list_partial", times=1)
-    partial = await me.get("/droplets?type=gpus")
+    partial = await me.json("GET", "/droplets?type=gpus")
     assert ([row["id"] for row in partial["droplets"]], partial["meta"]) == ([id_], {"total": 2})
     await me.fault("create", "list_lag", delay_s=60, times=1)
     late = await me.create()
@@ -795,14 +773,14 @@ async def test_faults_of_lists(me: Customer) -> None:
     await me.fault("offers", "no_capacity", times=1)
     assert not any(row["regions"] for row in (await _sizes(me)).values())
     await me.fault("offers", "duplicate_list", times=1)
-    rows = (await me.get("/sizes?per_page=200"))["sizes"]
+    rows = (await me.json("GET", "/sizes?per_page=200"))["sizes"]
     assert rows[0] == rows[1]
     # Pages have numbers here: there is no cursor that could expire.
     await me.fault("list", "page_cursor_expired", times=1)
     assert await me.ids() == [id_, other, late]
 
 
-async def test_terminate_ignored_answers_success_and_goes_on(me: Customer) -> None:
+async def test_terminate_ignored_answers_success_and_goes_on(me: Renter) -> None:
     id_ = await me.rent()
     await me.fault("terminate", "terminate_ignored", times=1)
     await me.delete(id_)
@@ -815,19 +793,19 @@ async def test_terminate_ignored_answers_success_and_goes_on(me: Customer) -> No
     [("boot_failure", "errored", False), ("stuck_pending", "in-progress", True)],
 )
 async def test_a_boot_that_does_not_succeed(
-    me: Customer, kind: str, action: str, locked: bool
+    me: Renter, kind: str, action: str, locked: bool
 ) -> None:
     await me.fault("create", kind, times=1)
     id_ = await me.rent()
     await me.served.advance(3600)
     row = await me.show(id_)
     assert (row["status"], row["networks"]["v4"], row["locked"]) == ("new", [], locked)
-    assert (await me.get(f"/droplets/{id_}/actions"))["actions"][0]["status"] == action
+    assert (await me.json("GET", f"/droplets/{id_}/actions"))["actions"][0]["status"] == action
     await me.delete(id_)
     assert await me.ids() == []
 
 
-async def test_faults_that_a_machine_is_born_with(me: Customer) -> None:
+async def test_faults_that_a_machine_is_born_with(me: Renter) -> None:
     kinds = ("wrong_gpu", "price_changed", "ignored_field", "ssh_refused")
     for kind in kinds:
         await me.fault("create", kind, times=1)
@@ -841,7 +819,7 @@ async def test_faults_that_a_machine_is_born_with(me: Customer) -> None:
     assert row["gpu_info"]["model"] != "nvidia_rtx4000_ada"
 
 
-async def test_slow_takes_its_time_and_then_acts(me: Customer) -> None:
+async def test_slow_takes_its_time_and_then_acts(me: Renter) -> None:
     await me.fault("list", "slow", delay_s=0.2, times=1)
     loop = asyncio.get_running_loop()
     began = loop.time()

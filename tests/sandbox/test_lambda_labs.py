@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2
 import pytest
+from tests.sandbox.customer import Customer
 
 from gpubroker.sandbox.faults import KINDS
 from gpubroker.sandbox.processes import own_address
@@ -27,33 +28,27 @@ A10: dict[str, Any] = {
 }
 
 
-class Customer:
+class Renter(Customer):
     """One account of Lambda, patient enough for its rate limits."""
 
     def __init__(self, served: Served, key: str = KEY) -> None:
-        self.served, self.key = served, key
-        self.cloud = served.sandbox.clouds["lambda_labs"]
+        super().__init__(served, V1, {"Authorization": f"Bearer {key}"})
 
     async def ask(self, method: str, path: str, body: Any = None, **more: Any) -> httpx2.Response:
-        await self.served.advance(12 if path.endswith("/launch") else 1)
-        return await self.served.ask(method, f"{V1}{path}", body, key=self.key, **more)
+        await self.advance(12 if path.endswith("/launch") else 1)
+        return await super().ask(method, path, body, **more)
 
     async def data(self, method: str, path: str, body: Any = None, **more: Any) -> Any:
-        answer = await self.ask(method, path, body, **more)
-        assert answer.status_code == 200, answer.text
-        assert set(answer.json()) == {"data"}
-        return answer.json()["data"]
+        told = await self.json(method, path, body, status=200, **more)
+        assert set(told) == {"data"}
+        return told["data"]
 
     async def refused(self, method: str, path: str, body: Any = None, **more: Any) -> Any:
         """(status, code) of a refusal; its form is the vendor's."""
-        answer = await self.ask(method, path, body, **more)
-        error = answer.json()["error"]
+        status, told = await super().refused(method, path, body, **more)
+        error = told["error"]
         assert {"code", "message"} <= set(error) <= {"code", "message", "suggestion"}
-        return answer.status_code, error["code"]
-
-    async def fault(self, operation: str, kind: str, **more: Any) -> None:
-        body = {"provider": "lambda_labs", "operation": operation, "kind": kind, **more}
-        await self.served.control("POST", "faults", body)
+        return status, error["code"]
 
     async def add_key(self, name: str = "mine") -> dict[str, Any]:
         body = {"name": name, "public_key": PUBLIC}
@@ -84,20 +79,15 @@ class Customer:
     async def terminate(self, *ids: str) -> Any:
         return await self.data("POST", "/instance-operations/terminate", {"instance_ids": ids})
 
-    async def truth(self, id_: str) -> dict[str, Any]:
-        rows = await self.served.control("GET", "machines")
-        found: dict[str, Any] = next(row for row in rows if row["provider_id"] == id_)
-        return found
+
+@pytest.fixture
+def me(served: Served) -> Renter:
+    return Renter(served)
 
 
 @pytest.fixture
-def me(served: Served) -> Customer:
-    return Customer(served)
-
-
-@pytest.fixture
-def you(served: Served) -> Customer:
-    return Customer(served, OTHER)
+def you(served: Served) -> Renter:
+    return Renter(served, OTHER)
 
 
 # --- doors --------------------------------------------------------------------------------
@@ -126,7 +116,7 @@ async def test_prices_are_not_given_without_a_key(served: Served) -> None:
     assert (await served.ask("GET", f"{V1}/instance-types", key=None)).status_code == 401
 
 
-async def test_unknown_paths_methods_and_bodies_are_refused(me: Customer) -> None:
+async def test_unknown_paths_methods_and_bodies_are_refused(me: Renter) -> None:
     assert (await me.ask("GET", "/instances/")).status_code == 404
     assert (await me.ask("GET", "/billing")).status_code == 404
     assert (await me.ask("DELETE", "/instances")).status_code == 405
@@ -138,7 +128,7 @@ async def test_unknown_paths_methods_and_bodies_are_refused(me: Customer) -> Non
     )
 
 
-async def test_one_call_a_second_and_one_launch_in_twelve(served: Served, me: Customer) -> None:
+async def test_one_call_a_second_and_one_launch_in_twelve(served: Served, me: Renter) -> None:
     async def status(method: str = "GET", path: str = "/instances", body: Any = None) -> int:
         return (await served.ask(method, f"{V1}{path}", body, key=KEY)).status_code
 
@@ -160,7 +150,7 @@ async def test_one_call_a_second_and_one_launch_in_twelve(served: Served, me: Cu
 # --- catalog ------------------------------------------------------------------------------
 
 
-async def test_types_are_a_map_with_whole_cents_and_regions_that_have_some(me: Customer) -> None:
+async def test_types_are_a_map_with_whole_cents_and_regions_that_have_some(me: Renter) -> None:
     types = await me.data("GET", "/instance-types")
     gh200 = types["gpu_1x_gh200"]
     assert gh200["instance_type"] == {
@@ -180,7 +170,7 @@ async def test_types_are_a_map_with_whole_cents_and_regions_that_have_some(me: C
     assert await me.data("GET", "/instance-types") == types, "list prices do not move"
 
 
-async def test_a_region_that_is_sold_out_leaves_the_list(me: Customer) -> None:
+async def test_a_region_that_is_sold_out_leaves_the_list(me: Renter) -> None:
     body = {"region_name": "europe-central-1"}
     id_ = await me.launch(**body)
 
@@ -195,7 +185,7 @@ async def test_a_region_that_is_sold_out_leaves_the_list(me: Customer) -> None:
     assert "europe-central-1" in await regions()
 
 
-async def test_images_have_an_id_for_each_region(me: Customer) -> None:
+async def test_images_have_an_id_for_each_region(me: Renter) -> None:
     rows = await me.data("GET", "/images")
     assert len({row["id"] for row in rows}) == len(rows)
     assert {row["architecture"] for row in rows} == {"x86_64", "arm64"}
@@ -205,7 +195,7 @@ async def test_images_have_an_id_for_each_region(me: Customer) -> None:
 # --- a life -------------------------------------------------------------------------------
 
 
-async def test_an_instance_boots_is_used_and_ends(served: Served, me: Customer) -> None:
+async def test_an_instance_boots_is_used_and_ends(served: Served, me: Renter) -> None:
     tags = [{"key": "gpubroker-owner", "value": "abcdef"}]
     data = "#!/bin/sh\necho hello\n"
     id_ = await me.launch(name="My Instance", hostname="head", tags=tags, user_data=data)
@@ -241,7 +231,7 @@ async def test_an_instance_boots_is_used_and_ends(served: Served, me: Customer) 
     assert gone == (404, "global/object-does-not-exist")
 
 
-async def test_names_are_not_unique_and_can_be_changed(me: Customer) -> None:
+async def test_names_are_not_unique_and_can_be_changed(me: Renter) -> None:
     first, second = await me.rent(name="twin"), await me.rent(name="twin")
     assert [(await me.show(id_))["name"] for id_ in (first, second)] == ["twin", "twin"]
     changed = await me.data("POST", f"/instances/{first}", {"name": "other"})
@@ -250,7 +240,7 @@ async def test_names_are_not_unique_and_can_be_changed(me: Customer) -> None:
     assert (await me.refused("POST", f"/instances/{first}", {"colour": "red"}))[0] == 400
 
 
-async def test_a_restart_boots_again_and_keeps_the_address(me: Customer) -> None:
+async def test_a_restart_boots_again_and_keeps_the_address(me: Renter) -> None:
     id_ = await me.rent()
     ip = (await me.show(id_))["ip"]
     body = {"instance_ids": [id_]}
@@ -261,7 +251,7 @@ async def test_a_restart_boots_again_and_keeps_the_address(me: Customer) -> None
     assert (await me.show(id_))["status"] == "active"
 
 
-async def test_terminate_is_refused_while_the_actions_say_so(served: Served, me: Customer) -> None:
+async def test_terminate_is_refused_while_the_actions_say_so(served: Served, me: Renter) -> None:
     await me.add_key()
     await served.advance(12)
     made = await served.ask("POST", f"{V1}/instance-operations/launch", A10, key=KEY)
@@ -278,7 +268,7 @@ async def test_terminate_is_refused_while_the_actions_say_so(served: Served, me:
     assert await me.refused(*ending) == (404, "global/object-does-not-exist")
 
 
-async def test_one_unknown_id_refuses_the_whole_call(me: Customer) -> None:
+async def test_one_unknown_id_refuses_the_whole_call(me: Renter) -> None:
     id_ = await me.rent()
     body = {"instance_ids": [id_, "0" * 32]}
     refused = await me.refused("POST", "/instance-operations/terminate", body)
@@ -288,7 +278,7 @@ async def test_one_unknown_id_refuses_the_whole_call(me: Customer) -> None:
 
 
 async def test_an_instance_that_powers_itself_off_is_unhealthy_and_still_paid(
-    served: Served, me: Customer
+    served: Served, me: Renter
 ) -> None:
     id_ = await me.rent()
     await served.sandbox.machine_powered("lambda_labs", id_, "off")
@@ -298,7 +288,7 @@ async def test_an_instance_that_powers_itself_off_is_unhealthy_and_still_paid(
     assert not (await me.truth(id_))["billed"]
 
 
-async def test_accounts_do_not_see_each_other(me: Customer, you: Customer) -> None:
+async def test_accounts_do_not_see_each_other(me: Renter, you: Renter) -> None:
     id_ = await me.rent()
     assert await you.ids() == []
     assert (await you.refused("GET", f"/instances/{id_}"))[0] == 404
@@ -339,7 +329,7 @@ BAD_LAUNCHES: list[tuple[dict[str, Any], int, str]] = [
 
 @pytest.mark.parametrize(("wrong", "status", "code"), BAD_LAUNCHES)
 async def test_a_launch_that_makes_no_sense_is_refused(
-    me: Customer, wrong: dict[str, Any], status: int, code: str
+    me: Renter, wrong: dict[str, Any], status: int, code: str
 ) -> None:
     await me.add_key()
     body = {name: value for name, value in {**A10, **wrong}.items() if value is not None}
@@ -349,7 +339,7 @@ async def test_a_launch_that_makes_no_sense_is_refused(
     assert await me.served.control("GET", "machines") == []
 
 
-async def test_an_image_of_another_architecture_does_not_run(me: Customer) -> None:
+async def test_an_image_of_another_architecture_does_not_run(me: Renter) -> None:
     images = await me.data("GET", "/images")
     (arm,) = (
         row["id"]
@@ -368,7 +358,7 @@ async def test_an_image_of_another_architecture_does_not_run(me: Customer) -> No
 # --- beside the instances -----------------------------------------------------------------
 
 
-async def test_keys_are_named_objects_and_a_made_pair_is_told_once(me: Customer) -> None:
+async def test_keys_are_named_objects_and_a_made_pair_is_told_once(me: Renter) -> None:
     made = await me.data("POST", "/ssh-keys", {"name": "pair"})
     assert made["private_key"].startswith("-----BEGIN OPENSSH PRIVATE KEY-----")
     (row,) = await me.data("GET", "/ssh-keys")
@@ -381,7 +371,7 @@ async def test_keys_are_named_objects_and_a_made_pair_is_told_once(me: Customer)
     assert b"OPENSSH PRIVATE KEY" not in stored
 
 
-async def test_filesystems_are_of_one_region_and_not_deleted_while_in_use(me: Customer) -> None:
+async def test_filesystems_are_of_one_region_and_not_deleted_while_in_use(me: Renter) -> None:
     disk = await me.data("POST", "/filesystems", {"name": "data", "region": "us-west-1"})
     assert (disk["mount_point"], disk["is_in_use"]) == ("/lambda/nfs/data", False)
     again = {"name": "data", "region": "us-east-1"}
@@ -405,7 +395,7 @@ async def test_filesystems_are_of_one_region_and_not_deleted_while_in_use(me: Cu
     assert (await me.ask("GET", "/filesystems")).status_code == 405, "the list has a hyphen"
 
 
-async def test_the_firewall_lets_ssh_in_at_first_and_is_replaced_as_a_whole(me: Customer) -> None:
+async def test_the_firewall_lets_ssh_in_at_first_and_is_replaced_as_a_whole(me: Renter) -> None:
     first = await me.data("GET", "/firewall-rules")
     assert [(rule["protocol"], rule.get("port_range")) for rule in first] == [
         ("tcp", [22, 22]),
@@ -432,7 +422,7 @@ async def test_the_firewall_lets_ssh_in_at_first_and_is_replaced_as_a_whole(me: 
     assert [row for row in rows if row["state"] == "active"] == []
 
 
-async def test_rulesets_are_of_one_region_and_not_deleted_while_in_use(me: Customer) -> None:
+async def test_rulesets_are_of_one_region_and_not_deleted_while_in_use(me: Renter) -> None:
     body = {"name": "web", "region": "us-west-1", "rules": []}
     made = await me.data("POST", "/firewall-rulesets", body)
     path = f"/firewall-rulesets/{made['id']}"
@@ -449,7 +439,7 @@ async def test_rulesets_are_of_one_region_and_not_deleted_while_in_use(me: Custo
     assert await me.refused("GET", path) == (404, UNKNOWN)
 
 
-async def test_the_audit_log_pages_through_what_was_made_and_ended(me: Customer) -> None:
+async def test_the_audit_log_pages_through_what_was_made_and_ended(me: Renter) -> None:
     for number in range(60):
         await me.add_key(f"key-{number}")
     id_ = await me.rent(ssh_key_names=["key-0"])
@@ -479,7 +469,7 @@ ANSWERED = {
 
 
 @pytest.mark.parametrize("kind", ANSWERED)
-async def test_a_fault_of_the_whole_call_has_the_vendors_form(me: Customer, kind: str) -> None:
+async def test_a_fault_of_the_whole_call_has_the_vendors_form(me: Renter, kind: str) -> None:
     await me.fault("list", kind, times=1)
     answer = await me.ask("GET", "/instances")
     status, code = ANSWERED[kind]
@@ -489,7 +479,7 @@ async def test_a_fault_of_the_whole_call_has_the_vendors_form(me: Customer, kind
     assert await me.ids() == []
 
 
-async def test_garbage_and_timeout(me: Customer) -> None:
+async def test_garbage_and_timeout(me: Renter) -> None:
     await me.fault("list", "garbage", times=1)
     answer = await me.ask("GET", "/instances")
     assert answer.status_code == 200
@@ -502,7 +492,7 @@ async def test_garbage_and_timeout(me: Customer) -> None:
 
 @pytest.mark.parametrize(("kind", "machines"), [("disconnect_before", 0), ("disconnect_after", 1)])
 async def test_a_cut_connection_before_or_after_the_act(
-    me: Customer, kind: str, machines: int
+    me: Renter, kind: str, machines: int
 ) -> None:
     await me.add_key()
     await me.fault("create", kind, times=1)
@@ -518,14 +508,14 @@ async def test_a_cut_connection_before_or_after_the_act(
         ("no_capacity", "instance-operations/launch/insufficient-capacity"),
     ],
 )
-async def test_a_refused_launch_makes_nothing(me: Customer, kind: str, code: str) -> None:
+async def test_a_refused_launch_makes_nothing(me: Renter, kind: str, code: str) -> None:
     await me.add_key()
     await me.fault("create", kind, times=1)
     assert await me.refused("POST", "/instance-operations/launch", A10) == (400, code)
     assert await me.ids() == []
 
 
-async def test_faults_of_lists(me: Customer) -> None:
+async def test_faults_of_lists(me: Renter) -> None:
     id_, other = await me.rent(), await me.rent()
     await me.fault("list", "duplicate_list", times=1)
     assert await me.ids() == [id_, id_, other, other]
@@ -550,7 +540,7 @@ async def test_faults_of_lists(me: Customer) -> None:
     assert expired == (400, INVALID)
 
 
-async def test_terminate_ignored_answers_success_and_goes_on(me: Customer) -> None:
+async def test_terminate_ignored_answers_success_and_goes_on(me: Renter) -> None:
     id_ = await me.rent()
     await me.fault("terminate", "terminate_ignored", times=1)
     (row,) = (await me.terminate(id_))["terminated_instances"]
@@ -562,7 +552,7 @@ async def test_terminate_ignored_answers_success_and_goes_on(me: Customer) -> No
 @pytest.mark.parametrize(
     ("kind", "status"), [("boot_failure", "unhealthy"), ("stuck_pending", "booting")]
 )
-async def test_a_boot_that_does_not_succeed(me: Customer, kind: str, status: str) -> None:
+async def test_a_boot_that_does_not_succeed(me: Renter, kind: str, status: str) -> None:
     await me.fault("create", kind, times=1)
     id_ = await me.rent()
     await me.served.advance(3600)
@@ -571,7 +561,7 @@ async def test_a_boot_that_does_not_succeed(me: Customer, kind: str, status: str
     await me.terminate(id_)
 
 
-async def test_faults_that_a_machine_is_born_with(me: Customer) -> None:
+async def test_faults_that_a_machine_is_born_with(me: Renter) -> None:
     kinds = ("wrong_gpu", "price_changed", "ignored_field", "ssh_refused")
     for kind in kinds:
         await me.fault("create", kind, times=1)
@@ -583,7 +573,7 @@ async def test_faults_that_a_machine_is_born_with(me: Customer) -> None:
     assert me.served.host.running[id_].gpu_tool_name != "NVIDIA A10"
 
 
-async def test_slow_takes_its_time_and_then_acts(me: Customer) -> None:
+async def test_slow_takes_its_time_and_then_acts(me: Renter) -> None:
     await me.fault("list", "slow", delay_s=0.2, times=1)
     loop = asyncio.get_running_loop()
     began = loop.time()

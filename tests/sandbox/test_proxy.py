@@ -76,6 +76,18 @@ async def test_a_vendors_real_host_name_reaches_its_emulator(door: Door) -> None
     }
 
 
+async def test_a_vendor_on_another_port_is_reached_there(tmp_path: Path) -> None:
+    proxy = ConnectProxy(emulator, {"api.acme.example:8443": "acme"}, tmp_path / "proxy")
+    url = f"http://127.0.0.1:{await proxy.open()}"
+    there = Door(proxy, url, proxy_variables(url, proxy.ca_file))
+    code, out, err = await curl(there, "https://api.acme.example:8443/v1/machines")
+    assert code == 0, err
+    told = json.loads(out)
+    assert (told["path"], told["host"]) == ("/acme/v1/machines", "api.acme.example:8443")
+    assert (await curl(there, "https://api.acme.example:8444/v1/machines"))[0] != 0
+    await proxy.close()
+
+
 async def test_one_connection_carries_many_requests_with_bodies(door: Door) -> None:
     address = "https://console.vast.ai/"
     code, out, err = await curl(

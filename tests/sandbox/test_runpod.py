@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2
 import pytest
+from tests.sandbox.customer import Customer
 
 from gpubroker.sandbox.emulators.runpod.billing import bucket_start, next_bucket
 from gpubroker.sandbox.emulators.runpod.deploy import as_command
@@ -26,20 +27,11 @@ POD_FIELDS = "id desiredStatus costPerHr lastStatusChange runtime { uptimeInSeco
 LOWEST = "lowestPrice(input: $lp) { uninterruptablePrice minimumBidPrice stockStatus minVcpu }"
 
 
-class Customer:
+class Renter(Customer):
     """One account of RunPod."""
 
     def __init__(self, served: Served, key: str | None = KEY) -> None:
-        self.served, self.key = served, key
-        self.cloud = served.sandbox.clouds["runpod"]
-
-    async def ask(self, method: str, path: str, body: Any = None, **more: Any) -> httpx2.Response:
-        return await self.served.ask(method, f"{V2}{path}", body, key=self.key, **more)
-
-    async def has(self, method: str, path: str, body: Any = None, **more: Any) -> Any:
-        answer = await self.ask(method, path, body, **more)
-        assert answer.status_code < 300, answer.text
-        return answer.json() if answer.content else None
+        super().__init__(served, V2, {"Authorization": f"Bearer {key}"} if key else {})
 
     async def refused(self, method: str, path: str, body: Any = None, **more: Any) -> Any:
         """(status, detail) of a refusal; its form is the vendor's."""
@@ -51,21 +43,21 @@ class Customer:
 
     async def pod(self, **more: Any) -> str:
         """A new pod that runs."""
-        made = await self.has("POST", "/pods", {**PLAIN, **more})
+        made = await self.json("POST", "/pods", {**PLAIN, **more})
         await self.served.advance(2)
         return str(made["id"])
 
     async def show(self, id_: str) -> Any:
-        return await self.has("GET", f"/pods/{id_}")
+        return await self.json("GET", f"/pods/{id_}")
 
     async def do(self, id_: str, action: str) -> Any:
-        return await self.has("POST", f"/pods/{id_}/action", {"action": action})
+        return await self.json("POST", f"/pods/{id_}/action", {"action": action})
 
     async def graphql(self, text: str, **variables: Any) -> httpx2.Response:
         body: dict[str, Any] = {"query": text}
         if variables:
             body["variables"] = variables
-        return await self.served.ask("POST", GRAPHQL, body, key=self.key)
+        return await self.served.http.post(GRAPHQL, json=body, headers=self.headers)
 
     async def data(self, text: str, **variables: Any) -> Any:
         answer = await self.graphql(text, **variables)
@@ -81,23 +73,19 @@ class Customer:
         assert set(answer.json()["data"].values()) == {None}
         return error["message"], error["extensions"]["code"]
 
-    async def fault(self, operation: str, kind: str, **more: Any) -> None:
-        body = {"provider": "runpod", "operation": operation, "kind": kind, "times": 1, **more}
-        await self.served.control("POST", "faults", body)
-
-    async def truth(self, id_: str) -> Any:
-        rows = await self.served.control("GET", "machines")
-        return next(row for row in rows if row["provider_id"] == id_)
+    async def fault(self, operation: str, kind: str, **more: Any) -> str:
+        """Once, unless it is told how often."""
+        return await super().fault(operation, kind, **{"times": 1, **more})
 
 
 @pytest.fixture
-def me(served: Served) -> Customer:
-    return Customer(served)
+def me(served: Served) -> Renter:
+    return Renter(served)
 
 
 @pytest.fixture
-def other(served: Served) -> Customer:
-    return Customer(served, OTHER)
+def other(served: Served) -> Renter:
+    return Renter(served, OTHER)
 
 
 SPOT = "mutation($input: PodRentInterruptableInput!) { podRentInterruptable(input: $input) { id } }"
@@ -111,7 +99,7 @@ def wanted(**more: Any) -> dict[str, Any]:
     return {"name": "s", "imageName": "x", "gpuTypeId": GPU, "gpuCount": 1, **more}
 
 
-async def spot(me: Customer, bid: float = 0.6, **more: Any) -> str:
+async def spot(me: Renter, bid: float = 0.6, **more: Any) -> str:
     made = await me.data(SPOT, input=wanted(bidPerGpu=bid, cloudType="SECURE", **more))
     await me.served.advance(2)
     return str(made["podRentInterruptable"]["id"])
@@ -120,9 +108,9 @@ async def spot(me: Customer, bid: float = 0.6, **more: Any) -> str:
 # --- market -------------------------------------------------------------------------------
 
 
-async def test_prices_are_of_one_gpu_and_the_same_in_both_apis(me: Customer) -> None:
+async def test_prices_are_of_one_gpu_and_the_same_in_both_apis(me: Renter) -> None:
     stock = {"include": "AVAILABILITY", "product": "POD"}
-    rows = (await me.has("GET", "/catalog/gpus", params=stock))["gpus"]
+    rows = (await me.json("GET", "/catalog/gpus", params=stock))["gpus"]
     told = await me.data("{ gpuTypes { id securePrice communityPrice maxGpuCount } }")
     for row, same in zip(rows, told["gpuTypes"], strict=True):
         assert (row["id"], row["price"]["secure"]) == (same["id"], same["securePrice"] or 0)
@@ -132,16 +120,16 @@ async def test_prices_are_of_one_gpu_and_the_same_in_both_apis(me: Customer) -> 
     assert made["cost"] == pytest.approx(3 * 0.69)
 
 
-async def test_names_are_the_vendors_double_spaces_and_all(me: Customer) -> None:
-    rows = {row["id"]: row for row in (await me.has("GET", "/catalog/gpus"))["gpus"]}
+async def test_names_are_the_vendors_double_spaces_and_all(me: Renter) -> None:
+    rows = {row["id"]: row for row in (await me.json("GET", "/catalog/gpus"))["gpus"]}
     assert {"NVIDIA  A30", "NVIDIA  RTX A4500", "NVIDIA GeForce RTX 3080TI", "unknown"} < set(rows)
     assert rows["NVIDIA H100 80GB HBM3"]["name"] == "H100 SXM"
-    assert (await me.has("GET", "/catalog/gpus/NVIDIA  A30"))["memory"] == 24
+    assert (await me.json("GET", "/catalog/gpus/NVIDIA  A30"))["memory"] == 24
     assert (await me.refused("GET", "/catalog/gpus/NVIDIA A30"))[0] == 404
 
 
 async def test_prices_need_no_key_in_graphql_and_one_in_v2(served: Served) -> None:
-    nobody = Customer(served, None)
+    nobody = Renter(served, None)
     found = await nobody.data(
         "query($lp: GpuLowestPriceInput, $f: GpuTypeFilter) { countryCodes dataCenters "
         f"{{ id listed }} gpuTypes(input: $f) {{ id {LOWEST} }} }}",
@@ -162,7 +150,7 @@ async def test_prices_need_no_key_in_graphql_and_one_in_v2(served: Served) -> No
     assert (await nobody.graphql("{ gpuTypes { id } myself { id } }")).status_code == 401
 
 
-async def test_where_there_is_none_the_stock_is_null_and_none(me: Customer) -> None:
+async def test_where_there_is_none_the_stock_is_null_and_none(me: Renter) -> None:
     lp = {"gpuCount": 1, "secureCloud": True, "dataCenterId": "US-MO-1"}
     text = f'query($lp: GpuLowestPriceInput) {{ gpuTypes(input: {{id: "{GPU}"}}) {{ {LOWEST} }} }}'
     (gpu,) = (await me.data(text, lp=lp))["gpuTypes"]
@@ -170,18 +158,18 @@ async def test_where_there_is_none_the_stock_is_null_and_none(me: Customer) -> N
     body = {"provider": "runpod", "gpu_model": GPU, "available": False}
     await me.served.control("POST", "market", body)
     stock = {"include": "AVAILABILITY", "product": "POD"}
-    row = await me.has("GET", f"/catalog/gpus/{GPU}", params=stock)
+    row = await me.json("GET", f"/catalog/gpus/{GPU}", params=stock)
     assert (row["availability"], "dataCenters" in row) == ("NONE", False)
     assert await me.refused("POST", "/pods", PLAIN) == (400, NO_CAPACITY)
 
 
-async def test_renting_a_part_of_a_host_leaves_the_rest(me: Customer) -> None:
+async def test_renting_a_part_of_a_host_leaves_the_rest(me: Renter) -> None:
     place = {"dataCenterIds": ["US-IL-1"]}
     first = await me.pod(gpu={"id": GPU, "count": 3}, **place)
     two = {**PLAIN, **place, "gpu": {"id": GPU, "count": 2}}
     assert await me.refused("POST", "/pods", two) == (400, NO_CAPACITY)
     await me.pod(gpu={"id": GPU, "count": 1}, **place)
-    await me.has("DELETE", f"/pods/{first}")
+    await me.json("DELETE", f"/pods/{first}")
     await me.pod(gpu={"id": GPU, "count": 2}, **place)
 
 
@@ -218,7 +206,7 @@ BAD_QUERIES: list[tuple[str, dict[str, str], int, str]] = [
 
 @pytest.mark.parametrize(("path", "params", "status", "words"), BAD_QUERIES)
 async def test_a_query_that_makes_no_sense_is_refused(
-    me: Customer, path: str, params: dict[str, str], status: int, words: str
+    me: Renter, path: str, params: dict[str, str], status: int, words: str
 ) -> None:
     found, detail = await me.refused("GET", path, params=params)
     assert found == status
@@ -228,8 +216,8 @@ async def test_a_query_that_makes_no_sense_is_refused(
 # --- pods ---------------------------------------------------------------------------------
 
 
-async def test_a_pod_is_made_boots_runs_and_ends(me: Customer) -> None:
-    made = await me.has("POST", "/pods", {**PLAIN, "ports": ["22/tcp", "8000/http"]})
+async def test_a_pod_is_made_boots_runs_and_ends(me: Renter) -> None:
+    made = await me.json("POST", "/pods", {**PLAIN, "ports": ["22/tcp", "8000/http"]})
     assert (made["status"], made["actions"]) == ("PROVISIONING", ["stop", "terminate"])
     assert (made["runtime"], made["ssh"]["direct"], made["startedAt"]) == (None, None, None)
     await me.served.advance(1)
@@ -244,7 +232,7 @@ async def test_a_pod_is_made_boots_runs_and_ends(me: Customer) -> None:
     )
     assert (http["private"], http["type"], http["ip"]) == (8000, "http", "127.0.0.1")
     assert (await me.ask("DELETE", f"/pods/{made['id']}")).status_code == 204
-    assert await me.has("GET", "/pods") == {"pods": []}
+    assert await me.json("GET", "/pods") == {"pods": []}
     assert await me.refused("GET", f"/pods/{made['id']}") == (404, "resource not found")
     assert (await me.refused("DELETE", f"/pods/{made['id']}"))[0] == 404
     assert (await me.truth(made["id"]))["billed"] is False
@@ -296,7 +284,7 @@ BAD_PODS: list[tuple[dict[str, Any], int, str]] = [
 
 @pytest.mark.parametrize(("more", "status", "words"), BAD_PODS)
 async def test_an_order_that_makes_no_sense_is_refused(
-    me: Customer, more: dict[str, Any], status: int, words: str
+    me: Renter, more: dict[str, Any], status: int, words: str
 ) -> None:
     found, detail = await me.refused("POST", "/pods", {**PLAIN, **more})
     assert found == status
@@ -304,7 +292,7 @@ async def test_an_order_that_makes_no_sense_is_refused(
     assert await me.served.control("GET", "machines") == []
 
 
-async def test_what_is_left_out_is_told(me: Customer) -> None:
+async def test_what_is_left_out_is_told(me: Renter) -> None:
     for body, status, words in (
         ({"image": "x", "gpu": {"id": GPU}}, 422, "name"),
         ({"name": "a", "gpu": {"id": GPU}}, 422, "image"),
@@ -319,12 +307,10 @@ async def test_what_is_left_out_is_told(me: Customer) -> None:
     assert answer.status_code == 400
 
 
-async def test_names_are_not_unique_and_each_key_sees_its_own(
-    me: Customer, other: Customer
-) -> None:
+async def test_names_are_not_unique_and_each_key_sees_its_own(me: Renter, other: Renter) -> None:
     mine = [await me.pod(), await me.pod()]
     theirs = await other.pod()
-    assert [pod["id"] for pod in (await me.has("GET", "/pods"))["pods"]] == mine
+    assert [pod["id"] for pod in (await me.json("GET", "/pods"))["pods"]] == mine
     assert (await me.refused("GET", f"/pods/{theirs}"))[0] == 404
     assert (await me.refused("DELETE", f"/pods/{theirs}"))[0] == 404
     assert await me.data(f'{{ pod(input: {{podId: "{theirs}"}}) {{ id }} }}') == {"pod": None}
@@ -332,7 +318,7 @@ async def test_names_are_not_unique_and_each_key_sees_its_own(
 
 
 async def test_a_stopped_pod_costs_nothing_by_its_record_and_its_disk_is_billed(
-    me: Customer,
+    me: Renter,
 ) -> None:
     kept = await me.pod(mounts={"persistent": {"size": 100, "path": "/w"}}, disk=50)
     bare = await me.pod()
@@ -350,7 +336,7 @@ async def test_a_stopped_pod_costs_nothing_by_its_record_and_its_disk_is_billed(
 
 
 async def test_a_stopped_pod_is_pinned_to_its_host_and_a_start_can_fail_for_ever(
-    me: Customer, other: Customer
+    me: Renter, other: Renter
 ) -> None:
     place = {"dataCenterIds": ["US-IL-1"], "gpu": {"id": GPU, "count": 4}}
     id_ = await me.pod(**place)
@@ -363,7 +349,7 @@ async def test_a_stopped_pod_is_pinned_to_its_host_and_a_start_can_fail_for_ever
     assert (await me.show(id_))["status"] == "EXITED"
 
 
-async def test_a_start_wipes_the_container_and_a_smaller_one_may_fit(me: Customer) -> None:
+async def test_a_start_wipes_the_container_and_a_smaller_one_may_fit(me: Renter) -> None:
     id_ = await me.pod(gpu={"id": GPU, "count": 2})
     await me.do(id_, "stop")
     resume = f'mutation {{ podResume(input: {{podId: "{id_}", gpuCount: 1}}) {{ costPerHr }} }}'
@@ -373,7 +359,7 @@ async def test_a_start_wipes_the_container_and_a_smaller_one_may_fit(me: Custome
     assert (await me.show(id_))["gpu"]["count"] == 1
 
 
-async def test_an_action_that_the_state_does_not_allow_is_refused(me: Customer) -> None:
+async def test_an_action_that_the_state_does_not_allow_is_refused(me: Renter) -> None:
     id_ = await me.pod()
     path = f"/pods/{id_}/action"
     assert (await me.refused("POST", path, {"action": "start"}))[0] == 409
@@ -383,21 +369,21 @@ async def test_an_action_that_the_state_does_not_allow_is_refused(me: Customer) 
     assert (await me.ask("POST", path, {"action": "terminate"})).status_code == 204
 
 
-async def test_a_locked_pod_is_not_stopped(me: Customer) -> None:
+async def test_a_locked_pod_is_not_stopped(me: Renter) -> None:
     id_ = await me.pod()
-    assert (await me.has("PATCH", f"/pods/{id_}", {"locked": True}))["actions"] == ["terminate"]
+    assert (await me.json("PATCH", f"/pods/{id_}", {"locked": True}))["actions"] == ["terminate"]
     assert (await me.refused("POST", f"/pods/{id_}/action", {"action": "stop"}))[0] == 409
     stop = f'mutation {{ podStop(input: {{podId: "{id_}"}}) {{ id }} }}'
     assert (await me.error(stop))[0] == "pod is locked"
-    await me.has("PATCH", f"/pods/{id_}", {"locked": False})
+    await me.json("PATCH", f"/pods/{id_}", {"locked": False})
     assert (await me.do(id_, "stop"))["status"] == "EXITED"
 
 
-async def test_a_patch_changes_what_it_names_and_makes_the_container_anew(me: Customer) -> None:
+async def test_a_patch_changes_what_it_names_and_makes_the_container_anew(me: Renter) -> None:
     id_ = await me.pod(env={"A": "1"})
-    pod = await me.has("PATCH", f"/pods/{id_}", {"name": "b"})
+    pod = await me.json("PATCH", f"/pods/{id_}", {"name": "b"})
     assert (pod["name"], pod["status"], pod["env"]) == ("b", "RUNNING", {"A": "1"})
-    pod = await me.has("PATCH", f"/pods/{id_}", {"env": {"B": "2"}, "disk": 90, "args": "sleep 5"})
+    pod = await me.json("PATCH", f"/pods/{id_}", {"env": {"B": "2"}, "disk": 90, "args": "sleep 5"})
     assert (pod["env"], pod["disk"], pod["args"]) == ({"B": "2"}, 90, "sleep 5")
     await me.served.advance(2)
     spec = me.served.host.running[id_]
@@ -411,9 +397,9 @@ async def test_a_patch_changes_what_it_names_and_makes_the_container_anew(me: Cu
         assert (status, words in detail) == (400, True)
 
 
-async def test_a_cpu_pod_has_cpus_and_no_gpu(me: Customer) -> None:
+async def test_a_cpu_pod_has_cpus_and_no_gpu(me: Renter) -> None:
     body = {"name": "c", "image": "x", "cpu": {"id": "cpu3c", "vcpuCount": 4}}
-    pod = await me.has("POST", "/pods", body)
+    pod = await me.json("POST", "/pods", body)
     assert pod["cpu"] == {"id": "cpu3c", "vcpuCount": 4, "memory": 8}
     assert ("gpu" in pod, pod["cudaVersion"], pod["cost"]) == (False, None, pytest.approx(0.12))
     await me.served.advance(2)
@@ -424,14 +410,14 @@ async def test_a_cpu_pod_has_cpus_and_no_gpu(me: Customer) -> None:
     assert "not supported on CPU pods" in (await me.refused("POST", "/pods", bad))[1]
 
 
-async def test_a_template_fills_in_what_the_order_leaves_out(me: Customer) -> None:
+async def test_a_template_fills_in_what_the_order_leaves_out(me: Renter) -> None:
     body = {"name": "t", "templateId": "runpod-torch-v280", "gpu": {"id": GPU}}
-    pod = await me.has("POST", "/pods", body)
+    pod = await me.json("POST", "/pods", body)
     assert pod["image"].startswith("runpod/pytorch")
     assert (pod["ports"], pod["template"]) == (["8888/http", "22/tcp"], None)
 
 
-async def test_the_logs_are_a_stream_of_events(me: Customer) -> None:
+async def test_the_logs_are_a_stream_of_events(me: Renter) -> None:
     id_ = await me.pod()
     folder = me.cloud.machine_folder(me.cloud.machines[id_]) / "logs"
     folder.mkdir(parents=True)
@@ -446,9 +432,9 @@ async def test_the_logs_are_a_stream_of_events(me: Customer) -> None:
 
 
 async def test_the_container_gets_env_keys_and_words_as_the_vendor_gives_them(
-    me: Customer,
+    me: Renter,
 ) -> None:
-    await me.has("PUT", "/account/ssh-keys", {"keys": [A_KEY, B_KEY]})
+    await me.json("PUT", "/account/ssh-keys", {"keys": [A_KEY, B_KEY]})
     with_account = await me.pod(startSsh=True, env={"A": "1"})
     own = await me.pod(startSsh=True, env={"PUBLIC_KEY": B_KEY}, args="bash -c 'echo $A; id'")
     neither = await me.pod(startJupyter=True)
@@ -470,20 +456,20 @@ def test_the_words_of_a_container_are_split_but_not_expanded() -> None:
     assert as_command("echo 'open") == "echo 'open"
 
 
-async def test_new_account_keys_reach_new_pods_only(me: Customer) -> None:
-    await me.has("PUT", "/account/ssh-keys", {"keys": [A_KEY]})
+async def test_new_account_keys_reach_new_pods_only(me: Renter) -> None:
+    await me.json("PUT", "/account/ssh-keys", {"keys": [A_KEY]})
     id_ = await me.pod(startSsh=True)
-    await me.has("PUT", "/account/ssh-keys", {"keys": [B_KEY]})
+    await me.json("PUT", "/account/ssh-keys", {"keys": [B_KEY]})
     assert me.served.host.admitted[id_] == (A_KEY,)
-    assert await me.has("GET", "/account/ssh-keys") == {"keys": [B_KEY]}
+    assert await me.json("GET", "/account/ssh-keys") == {"keys": [B_KEY]}
     assert (await me.data("{ myself { pubKey } }"))["myself"]["pubKey"] == B_KEY
     await me.data('mutation { updateUserSettings(input: {pubKey: ""}) { id } }')
     assert (await me.data("{ myself { pubKey } }"))["myself"]["pubKey"] is None
 
 
-async def test_a_pods_own_key_may_stop_and_end_that_pod_alone(me: Customer, served: Served) -> None:
+async def test_a_pods_own_key_may_stop_and_end_that_pod_alone(me: Renter, served: Served) -> None:
     id_, sibling = await me.pod(), await me.pod()
-    inside = Customer(served, served.host.running[id_].env["RUNPOD_API_KEY"])
+    inside = Renter(served, served.host.running[id_].env["RUNPOD_API_KEY"])
     assert (await inside.show(id_))["id"] == id_
     for method, path, body in (
         ("GET", "/pods", None),
@@ -504,7 +490,7 @@ async def test_a_pods_own_key_may_stop_and_end_that_pod_alone(me: Customer, serv
     assert (await me.truth(sibling))["billed"]
 
 
-async def test_a_container_that_ends_by_itself_is_exited(me: Customer, served: Served) -> None:
+async def test_a_container_that_ends_by_itself_is_exited(me: Renter, served: Served) -> None:
     id_ = await me.pod(args="sleep 1")
     await served.sandbox.machine_exited("runpod", id_, 0)
     assert (await me.show(id_))["status"] == "EXITED"
@@ -516,7 +502,7 @@ async def test_a_container_that_ends_by_itself_is_exited(me: Customer, served: S
 # --- spot and GraphQL ---------------------------------------------------------------------
 
 
-async def test_a_spot_pod_pays_its_bid_for_each_gpu(me: Customer) -> None:
+async def test_a_spot_pod_pays_its_bid_for_each_gpu(me: Renter) -> None:
     id_ = await spot(me, 0.6, gpuCount=2, env=[{"key": "A", "value": "1"}], ports="22/tcp")
     pod = (
         await me.data(f'{{ pod(input: {{podId: "{id_}"}}) {{ costPerHr podType env ports }} }}')
@@ -528,7 +514,7 @@ async def test_a_spot_pod_pays_its_bid_for_each_gpu(me: Customer) -> None:
 
 
 async def test_a_spot_pod_that_is_outbid_is_exited_and_stays_so_until_a_better_bid(
-    me: Customer,
+    me: Renter,
 ) -> None:
     id_ = await spot(me)
     body = {"provider": "runpod", "gpu_model": GPU, "price_factor": 2.0}
@@ -552,14 +538,14 @@ async def test_a_spot_pod_that_is_outbid_is_exited_and_stays_so_until_a_better_b
     assert resumed == {"desiredStatus": "RUNNING", "costPerHr": 0.7}
 
 
-async def test_the_control_takes_a_spot_pod_away(me: Customer) -> None:
+async def test_the_control_takes_a_spot_pod_away(me: Renter) -> None:
     id_ = await spot(me)
     await me.served.control("POST", "preempt", {"provider": "runpod", "provider_id": id_})
     assert (await me.show(id_))["status"] == "EXITED"
     assert (await me.truth(id_))["state"] == "preempted"
 
 
-async def test_the_service_itself_stops_and_ends_pods_at_their_time(me: Customer) -> None:
+async def test_the_service_itself_stops_and_ends_pods_at_their_time(me: Renter) -> None:
     now = me.served.sandbox.clock.now()
     at = [datetime.fromtimestamp(now + s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") for s in (600, 1200)]
     id_ = await spot(me, stopAfter=at[0], terminateAfter=at[1])
@@ -575,7 +561,7 @@ async def test_the_service_itself_stops_and_ends_pods_at_their_time(me: Customer
     )
 
 
-async def test_graphql_places_by_cloud_place_price_and_address(me: Customer) -> None:
+async def test_graphql_places_by_cloud_place_price_and_address(me: Renter) -> None:
     made = await me.data(DEPLOY, input=wanted(cloudType="ALL", dataCenterId="EU-RO-1"))
     assert made["podFindAndDeployOnDemand"]["machine"] == {"dataCenterId": "EU-RO-1"}
     cheap = await me.data(DEPLOY, input=wanted(deployCost=0.35))
@@ -610,7 +596,7 @@ BAD_GRAPHQL: list[tuple[str, dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("text", "variables", "code"), BAD_GRAPHQL)
 async def test_what_the_schema_does_not_know_is_a_bad_request(
-    me: Customer, text: str, variables: dict[str, Any], code: str
+    me: Renter, text: str, variables: dict[str, Any], code: str
 ) -> None:
     answer = await me.graphql(text, **variables)
     assert answer.status_code == 400
@@ -618,7 +604,7 @@ async def test_what_the_schema_does_not_know_is_a_bad_request(
     assert "data" not in answer.json()
 
 
-async def test_aliases_and_fragments_are_taken(me: Customer) -> None:
+async def test_aliases_and_fragments_are_taken(me: Renter) -> None:
     id_ = await me.pod()
     text = (
         f'query {{ p: pod(input: {{podId: "{id_}"}}) {{ ...of }} none: pod(input: '
@@ -627,7 +613,7 @@ async def test_aliases_and_fragments_are_taken(me: Customer) -> None:
     assert await me.data(text) == {"p": {"id": id_}, "none": None}
 
 
-async def test_unknown_pods_are_told_by_a_message(me: Customer) -> None:
+async def test_unknown_pods_are_told_by_a_message(me: Renter) -> None:
     end = 'mutation { podTerminate(input: {podId: "nosuch"}) }'
     assert (await me.error(end))[0] == "pod not found to terminate"
     assert (await me.graphql(end)).status_code == 200
@@ -637,10 +623,10 @@ async def test_unknown_pods_are_told_by_a_message(me: Customer) -> None:
 
 
 async def test_network_volumes_are_charged_grow_and_pin_pods_to_their_place(
-    me: Customer,
+    me: Renter,
 ) -> None:
     body = {"name": "v", "size": 100, "dataCenter": "EU-RO-1"}
-    volume = await me.has("POST", "/network-volumes", body)
+    volume = await me.json("POST", "/network-volumes", body)
     assert volume["type"] == "STANDARD"
     mount = {"mounts": {"network": [{"volumeId": volume["id"], "path": "/w"}]}}
     id_ = await me.pod(**mount)
@@ -652,17 +638,17 @@ async def test_network_volumes_are_charged_grow_and_pin_pods_to_their_place(
     assert "in use" in (await me.refused("DELETE", one))[1]
     assert (await me.refused("PATCH", one, {}))[0] == 422
     assert "reduced" in (await me.refused("PATCH", one, {"size": 50}))[1]
-    await me.has("PATCH", one, {"size": 2000})
+    await me.json("PATCH", one, {"size": 2000})
     (row,) = await me.served.control("GET", "resources")
     assert row["price_per_hour"] == pytest.approx(2000 * 0.05 / 730, rel=1e-6)
-    await me.has("DELETE", f"/pods/{id_}")
+    await me.json("DELETE", f"/pods/{id_}")
     assert (await me.ask("DELETE", one)).status_code == 204
     bad = {**body, "dataCenter": "US-MO-1"}
     assert (await me.refused("POST", "/network-volumes", bad))[0] == 400
     assert (await me.refused("POST", "/network-volumes", {**body, "size": 5000}))[0] == 422
 
 
-async def test_graphql_keeps_volumes_too(me: Customer) -> None:
+async def test_graphql_keeps_volumes_too(me: Renter) -> None:
     made = await me.data(
         'mutation { createNetworkVolume(input: {name: "v", size: 20, dataCenterId: "US-KS-2"}) '
         "{ id size } }"
@@ -673,12 +659,12 @@ async def test_graphql_keeps_volumes_too(me: Customer) -> None:
     found = await me.data("{ myself { networkVolumes { id size } } }")
     assert found["myself"]["networkVolumes"] == [{"id": id_, "size": 30}]
     await me.data(f'mutation {{ deleteNetworkVolume(input: {{id: "{id_}"}}) }}')
-    assert (await me.has("GET", "/network-volumes"))["networkVolumes"] == []
+    assert (await me.json("GET", "/network-volumes"))["networkVolumes"] == []
 
 
-async def test_registry_credentials_never_come_back(me: Customer) -> None:
+async def test_registry_credentials_never_come_back(me: Renter) -> None:
     body = {"name": "r", "username": "me", "password": "hunter2"}
-    made = await me.has("POST", "/registries", body)
+    made = await me.json("POST", "/registries", body)
     assert set(made) == {"id", "name"}
     id_ = await me.pod(registry=made["id"])
     assert (await me.show(id_))["registry"] == made["id"]
@@ -686,26 +672,26 @@ async def test_registry_credentials_never_come_back(me: Customer) -> None:
     assert "hunter2" not in str([thing.wire for thing in me.cloud.things.values()])
 
 
-async def test_the_bill_lags_keeps_ended_pods_and_adds_up(me: Customer, other: Customer) -> None:
+async def test_the_bill_lags_keeps_ended_pods_and_adds_up(me: Renter, other: Renter) -> None:
     await other.pod()
     began = me.served.sandbox.clock.now()
     id_ = await me.pod(mounts={"persistent": {"size": 10, "path": "/w"}})
     params = {"podId": id_, "bucketSize": "hour"}
-    assert (await me.has("GET", "/billing/pods", params=params))["records"] == []
+    assert (await me.json("GET", "/billing/pods", params=params))["records"] == []
     await me.served.advance(5400)
-    await me.has("DELETE", f"/pods/{id_}")
+    await me.json("DELETE", f"/pods/{id_}")
     truth = (await me.truth(id_))["accrued_usd"]
-    early = (await me.has("GET", "/billing/pods", params=params))["metadata"]["totals"]
+    early = (await me.json("GET", "/billing/pods", params=params))["metadata"]["totals"]
     assert 0 < early["totalAmount"] < truth
     await me.served.advance(301)
-    bill = await me.has("GET", "/billing/pods", params=params)
+    bill = await me.json("GET", "/billing/pods", params=params)
     assert bill["metadata"]["totals"]["totalAmount"] == pytest.approx(truth, abs=1e-6)
     assert {row["podId"] for row in bill["records"]} == {id_}
     assert len(bill["records"]) == 2
     assert bill["records"][0]["startTime"] == datetime.fromtimestamp(began, UTC).strftime(
         "%Y-%m-%dT%H:00:00Z"
     )
-    both = await me.has("GET", "/billing", params={"lastN": "1"})
+    both = await me.json("GET", "/billing", params={"lastN": "1"})
     assert both["metadata"]["totals"]["podGpuAmount"] == pytest.approx(
         bill["metadata"]["totals"]["gpuAmount"]
     )
@@ -720,10 +706,10 @@ def test_buckets_are_the_calendars() -> None:
 
 
 async def test_without_money_nothing_starts_and_only_pods_with_a_network_volume_are_kept(
-    me: Customer,
+    me: Renter,
 ) -> None:
     body = {"name": "v", "size": 100, "dataCenter": "US-KS-2"}
-    volume = await me.has("POST", "/network-volumes", body)
+    volume = await me.json("POST", "/network-volumes", body)
     mount = {"mounts": {"network": [{"volumeId": volume["id"], "path": "/w"}]}}
     kept, gone = await me.pod(**mount), await me.pod()
     await me.served.advance(250 * 86_400)
@@ -753,7 +739,7 @@ def test_the_windows_are_those_that_are_published() -> None:
     assert '"hour";r=0;t=600' in quota.headers("a", 50 * 60.0)["RateLimit"]
 
 
-async def test_the_sixty_first_call_of_a_minute_waits_for_the_next(me: Customer) -> None:
+async def test_the_sixty_first_call_of_a_minute_waits_for_the_next(me: Renter) -> None:
     await me.served.advance(45)
     for left in reversed(range(60)):
         answer = await me.ask("GET", "/pods")
@@ -766,8 +752,8 @@ async def test_the_sixty_first_call_of_a_minute_waits_for_the_next(me: Customer)
     assert (await me.ask("GET", "/pods")).status_code == 200
 
 
-async def test_keys_paths_and_the_retired_api(me: Customer, served: Served) -> None:
-    wrong = Customer(served, "invalid-key")
+async def test_keys_paths_and_the_retired_api(me: Renter, served: Served) -> None:
+    wrong = Renter(served, "invalid-key")
     assert (await wrong.refused("GET", "/pods"))[0] == 401
     assert (await wrong.graphql("{ gpuTypes { id } }")).status_code == 401
     text = {"query": "{ myself { id } }"}
@@ -800,7 +786,7 @@ MYSELF = "{ myself { id } }"
     ],
 )
 async def test_a_fault_of_the_whole_call_has_the_vendors_forms(
-    me: Customer, kind: str, status: int, words: str
+    me: Renter, kind: str, status: int, words: str
 ) -> None:
     await me.fault("account", kind)
     found, detail = await me.refused("GET", "/registries")
@@ -812,19 +798,19 @@ async def test_a_fault_of_the_whole_call_has_the_vendors_forms(
     assert answer.json()["errors"][0]["message"]
 
 
-async def test_the_500_of_a_create_leaves_a_pod_that_is_paid(me: Customer) -> None:
+async def test_the_500_of_a_create_leaves_a_pod_that_is_paid(me: Renter) -> None:
     await me.fault("create", "server_error")
     assert (await me.refused("POST", "/pods", PLAIN))[0] == 500
-    (pod,) = (await me.has("GET", "/pods"))["pods"]
+    (pod,) = (await me.json("GET", "/pods"))["pods"]
     assert pod["name"] == "a"
     await me.fault("create", "server_error")
     assert (await me.graphql(DEPLOY, input=wanted())).status_code == 500
-    assert len((await me.has("GET", "/pods"))["pods"]) == 1
+    assert len((await me.json("GET", "/pods"))["pods"]) == 1
 
 
 @pytest.mark.parametrize(("kind", "machines"), [("disconnect_before", 0), ("disconnect_after", 1)])
 async def test_a_cut_connection_before_or_after_the_act(
-    me: Customer, kind: str, machines: int
+    me: Renter, kind: str, machines: int
 ) -> None:
     await me.fault("create", kind)
     with pytest.raises(httpx2.RemoteProtocolError):
@@ -835,7 +821,7 @@ async def test_a_cut_connection_before_or_after_the_act(
     assert len(await me.served.control("GET", "machines")) == 2 * machines
 
 
-async def test_a_timeout_accepts_and_never_answers(me: Customer) -> None:
+async def test_a_timeout_accepts_and_never_answers(me: Renter) -> None:
     await me.fault("create", "timeout", times=2)
     with pytest.raises(httpx2.ReadTimeout):
         await me.ask("POST", "/pods", PLAIN, timeout=0.2)
@@ -846,7 +832,7 @@ async def test_a_timeout_accepts_and_never_answers(me: Customer) -> None:
     assert await me.served.control("GET", "machines") == []
 
 
-async def test_garbage_and_slowness(me: Customer) -> None:
+async def test_garbage_and_slowness(me: Renter) -> None:
     await me.fault("list", "garbage")
     answer = await me.ask("GET", "/pods")
     with pytest.raises(ValueError, match="Unterminated"):
@@ -855,7 +841,7 @@ async def test_garbage_and_slowness(me: Customer) -> None:
     assert (await me.data("{ myself { pods { id } } }"))["myself"]["pods"] == []
 
 
-async def test_want_of_capacity_and_quota_have_texts_and_one_of_them_a_code(me: Customer) -> None:
+async def test_want_of_capacity_and_quota_have_texts_and_one_of_them_a_code(me: Renter) -> None:
     await me.fault("create", "no_capacity", times=2)
     assert await me.refused("POST", "/pods", PLAIN) == (400, NO_CAPACITY)
     assert await me.error(DEPLOY, input=wanted()) == (NO_CAPACITY, "SUPPLY_CONSTRAINT")
@@ -869,14 +855,14 @@ async def test_want_of_capacity_and_quota_have_texts_and_one_of_them_a_code(me: 
     assert (await me.refused("POST", f"/pods/{id_}/action", {"action": "start"}))[1] == HOST_FULL
     await me.fault("offers", "no_capacity")
     stock = {"include": "AVAILABILITY", "product": "POD"}
-    rows = (await me.has("GET", "/catalog/gpus", params=stock))["gpus"]
+    rows = (await me.json("GET", "/catalog/gpus", params=stock))["gpus"]
     assert {row["availability"] for row in rows} == {"NONE"}
     await me.fault("offers", "no_capacity")
     lowest = await me.data("{ gpuTypes { lowestPrice(input: {gpuCount: 1}) { stockStatus } } }")
     assert {row["lowestPrice"]["stockStatus"] for row in lowest["gpuTypes"]} == {None}
 
 
-async def test_lists_can_be_doubled_halved_and_late(me: Customer) -> None:
+async def test_lists_can_be_doubled_halved_and_late(me: Renter) -> None:
     first = await me.pod()
     await me.fault("create", "list_lag", delay_s=100)
     second = await me.pod()
@@ -886,22 +872,22 @@ async def test_lists_can_be_doubled_halved_and_late(me: Customer) -> None:
             if kind:
                 await me.fault("list", kind)
             rows = (
-                (await me.has("GET", "/pods"))["pods"]
+                (await me.json("GET", "/pods"))["pods"]
                 if api == "v2"
                 else (await me.data(text))["myself"]["pods"]
             )
             assert [row["id"] for row in rows] == ids
     assert (await me.show(second))["id"] == second
     await me.served.advance(100)
-    assert len((await me.has("GET", "/pods"))["pods"]) == 2
+    assert len((await me.json("GET", "/pods"))["pods"]) == 2
     await me.fault("list", "other_account")
-    assert (await me.has("GET", "/pods"))["pods"] == []
+    assert (await me.json("GET", "/pods"))["pods"] == []
     await me.fault("offers", "duplicate_list")
-    ids = [row["id"] for row in (await me.has("GET", "/catalog/gpus"))["gpus"]]
+    ids = [row["id"] for row in (await me.json("GET", "/catalog/gpus"))["gpus"]]
     assert len(ids) == 2 * len(set(ids))
 
 
-async def test_pods_can_be_born_with_trouble(me: Customer) -> None:
+async def test_pods_can_be_born_with_trouble(me: Renter) -> None:
     await me.fault("create", "boot_failure")
     dead = await me.pod()
     assert (await me.show(dead))["status"] == "ERROR"
@@ -921,7 +907,7 @@ async def test_pods_can_be_born_with_trouble(me: Customer) -> None:
     assert (await me.show(await me.pod()))["name"] == ""
 
 
-async def test_an_end_that_is_ignored_goes_on_costing(me: Customer) -> None:
+async def test_an_end_that_is_ignored_goes_on_costing(me: Renter) -> None:
     id_ = await me.pod()
     await me.fault("terminate", "terminate_ignored")
     assert (await me.ask("DELETE", f"/pods/{id_}")).status_code == 204
@@ -934,21 +920,21 @@ async def test_an_end_that_is_ignored_goes_on_costing(me: Customer) -> None:
     assert not (await me.truth(id_))["billed"]
 
 
-async def test_an_action_suffers_the_faults_of_what_it_does(me: Customer) -> None:
+async def test_an_action_suffers_the_faults_of_what_it_does(me: Renter) -> None:
     id_ = await me.pod()
     await me.fault("stop", "server_error")
     assert (await me.refused("POST", f"/pods/{id_}/action", {"action": "stop"}))[0] == 500
     assert (await me.show(id_))["status"] == "RUNNING"
 
 
-async def test_ignored_filters_bring_everything(me: Customer) -> None:
+async def test_ignored_filters_bring_everything(me: Renter) -> None:
     await me.fault("offers", "ignored_field")
     text = f'{{ gpuTypes(input: {{id: "{GPU}"}}) {{ id }} }}'
     assert len((await me.data(text))["gpuTypes"]) > 20
     stock = {"include": "AVAILABILITY", "product": "POD", "countryCodes": "JP"}
-    few = (await me.has("GET", "/catalog/gpus", params=stock))["gpus"]
+    few = (await me.json("GET", "/catalog/gpus", params=stock))["gpus"]
     await me.fault("offers", "ignored_field")
-    assert len((await me.has("GET", "/catalog/gpus", params=stock))["gpus"]) > len(few) == 1
+    assert len((await me.json("GET", "/catalog/gpus", params=stock))["gpus"]) > len(few) == 1
 
 
 # --- life across restarts -----------------------------------------------------------------
@@ -956,13 +942,13 @@ async def test_ignored_filters_bring_everything(me: Customer) -> None:
 
 async def test_pods_keys_and_timers_survive_a_restart_of_the_sandbox(serving: Any) -> None:
     async with serving() as served:
-        me = Customer(served)
+        me = Renter(served)
         at = datetime.fromtimestamp(served.sandbox.clock.now() + 900, UTC).isoformat()
         id_ = await spot(me, terminateAfter=at)
         port = me.cloud.machines[id_].ssh_port
         inside_key = served.host.running[id_].env["RUNPOD_API_KEY"]
     async with serving() as served:
-        me, inside = Customer(served), Customer(served, inside_key)
+        me, inside = Renter(served), Renter(served, inside_key)
         assert (await me.show(id_))["status"] == "RUNNING"
         assert me.cloud.machines[id_].ssh_port == port
         assert (await inside.show(id_))["id"] == id_

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2
 import pytest
+from tests.sandbox.customer import Customer
 
 from gpubroker.sandbox.faults import KINDS
 from gpubroker.sandbox.processes import own_address
@@ -33,12 +34,12 @@ ORDER: dict[str, Any] = {
 }
 
 
-class Customer:
+class Renter(Customer):
     """One account of Verda, with a fresh token for each call."""
 
     def __init__(self, served: Served, secret: str = SECRET) -> None:
-        self.served, self.secret = served, secret
-        self.cloud = served.sandbox.clouds["verda"]
+        super().__init__(served, V1, {})
+        self.secret = secret
 
     async def token(self) -> str:
         body = {"grant_type": "client_credentials", "client_id": "me", "client_secret": self.secret}
@@ -47,12 +48,8 @@ class Customer:
         return str(answer.json()["access_token"])
 
     async def ask(self, method: str, path: str, body: Any = None, **more: Any) -> httpx2.Response:
-        return await self.served.ask(method, f"{V1}{path}", body, key=await self.token(), **more)
-
-    async def json(self, method: str, path: str, body: Any = None, **more: Any) -> Any:
-        answer = await self.ask(method, path, body, **more)
-        assert answer.status_code < 300, answer.text
-        return answer.json()
+        self.headers["Authorization"] = f"Bearer {await self.token()}"
+        return await super().ask(method, path, body, **more)
 
     async def made(self, path: str, body: Any) -> str:
         """The id that a creating call answers: bare, in plain text."""
@@ -64,13 +61,9 @@ class Customer:
 
     async def refused(self, method: str, path: str, body: Any = None, **more: Any) -> Any:
         """(status, code) of a refusal; its form is the vendor's."""
-        answer = await self.ask(method, path, body, **more)
-        assert set(answer.json()) == {"code", "message"}, answer.text
-        return answer.status_code, answer.json()["code"]
-
-    async def fault(self, operation: str, kind: str, **more: Any) -> None:
-        body = {"provider": "verda", "operation": operation, "kind": kind, **more}
-        await self.served.control("POST", "faults", body)
+        status, error = await super().refused(method, path, body, **more)
+        assert set(error) == {"code", "message"}
+        return status, error["code"]
 
     async def deploy(self, **more: Any) -> str:
         return await self.made("/instances", {**ORDER, **more})
@@ -108,20 +101,15 @@ class Customer:
         assert (row["action"], row["instanceId"], row["status"]) == (action, id_, "error")
         return row["statusCode"], row["error"]
 
-    async def truth(self, id_: str, what: str = "machines") -> dict[str, Any]:
-        rows = await self.served.control("GET", what)
-        found: dict[str, Any] = next(row for row in rows if row["provider_id"] == id_)
-        return found
+
+@pytest.fixture
+def me(served: Served) -> Renter:
+    return Renter(served)
 
 
 @pytest.fixture
-def me(served: Served) -> Customer:
-    return Customer(served)
-
-
-@pytest.fixture
-def you(served: Served) -> Customer:
-    return Customer(served, OTHER)
+def you(served: Served) -> Renter:
+    return Renter(served, OTHER)
 
 
 # --- doors --------------------------------------------------------------------------------
@@ -167,7 +155,7 @@ async def test_prices_are_given_without_a_token_and_nothing_else_is(served: Serv
         assert await status(path) == 401
 
 
-async def test_unknown_paths_queries_and_bodies_are_refused(me: Customer) -> None:
+async def test_unknown_paths_queries_and_bodies_are_refused(me: Renter) -> None:
     assert await me.refused("GET", "/instances/") == (404, "not_found")
     assert await me.refused("PATCH", "/instances") == (404, "not_found")
     assert await me.refused("GET", "/instances?limit=1") == INVALID
@@ -179,7 +167,7 @@ async def test_unknown_paths_queries_and_bodies_are_refused(me: Customer) -> Non
 # --- catalog ------------------------------------------------------------------------------
 
 
-async def test_types_tell_whole_machines_and_prices_as_text(me: Customer) -> None:
+async def test_types_tell_whole_machines_and_prices_as_text(me: Renter) -> None:
     rows = {row["instance_type"]: row for row in await me.json("GET", "/instance-types")}
     eight = rows["8H100.80S.176V"]
     assert (eight["price_per_hour"], eight["spot_price"], eight["currency"]) == (
@@ -211,7 +199,7 @@ async def test_types_tell_whole_machines_and_prices_as_text(me: Customer) -> Non
     assert await me.refused("GET", "/instance-types/price-history?num_of_months=13") == INVALID
 
 
-async def test_availability_is_told_by_location_and_market(me: Customer) -> None:
+async def test_availability_is_told_by_location_and_market(me: Renter) -> None:
     async def stock(query: str = "") -> dict[str, list[str]]:
         rows = await me.json("GET", f"/instance-availability{query}")
         return {row["location_code"]: row["availabilities"] for row in rows}
@@ -230,7 +218,7 @@ async def test_availability_is_told_by_location_and_market(me: Customer) -> None
     assert gone is False
 
 
-async def test_a_type_that_is_sold_out_leaves_the_list(me: Customer) -> None:
+async def test_a_type_that_is_sold_out_leaves_the_list(me: Renter) -> None:
     big = {"instance_type": "8H100.80S.176V"}
     id_ = await me.rent(**big)
     path = "/instance-availability/8H100.80S.176V"
@@ -244,7 +232,7 @@ async def test_a_type_that_is_sold_out_leaves_the_list(me: Customer) -> None:
     assert await me.json("GET", path) is True
 
 
-async def test_images_locations_and_volume_types(me: Customer) -> None:
+async def test_images_locations_and_volume_types(me: Renter) -> None:
     every = await me.json("GET", "/images")
     assert sum(row["is_default"] for row in every) == 1
     old = await me.json("GET", "/images?instance_type=1V100.6V")
@@ -262,7 +250,7 @@ async def test_images_locations_and_volume_types(me: Customer) -> None:
 
 
 async def test_an_instance_is_ordered_provisioned_used_and_deleted(
-    served: Served, me: Customer
+    served: Served, me: Renter
 ) -> None:
     key = await me.made("/ssh-keys", {"name": "mine", "key": PUBLIC})
     script = await me.made("/scripts", {"name": "boot", "script": "echo hello\n"})
@@ -305,14 +293,14 @@ async def test_an_instance_is_ordered_provisioned_used_and_deleted(
     assert await me.failed("delete", id_) == (400, "Invalid instance id")
 
 
-async def test_what_is_only_ordered_can_be_deleted_and_leaves_nothing(me: Customer) -> None:
+async def test_what_is_only_ordered_can_be_deleted_and_leaves_nothing(me: Renter) -> None:
     id_ = await me.deploy(volumes=[{"name": "d", "size": 100, "type": "NVMe"}])
     await me.done("delete", id_)
     rows = await me.served.control("GET", "resources")
     assert [row["billed"] for row in rows] == [False, False]
 
 
-async def test_shutting_down_saves_nothing(served: Served, me: Customer) -> None:
+async def test_shutting_down_saves_nothing(served: Served, me: Renter) -> None:
     id_ = await me.rent(instance_type="8H100.80S.176V")
     await me.done("shutdown", id_)
     assert await me.status(id_) == "offline"
@@ -335,7 +323,7 @@ async def test_shutting_down_saves_nothing(served: Served, me: Customer) -> None
 
 
 async def test_an_instance_that_powers_itself_off_is_offline_and_paid(
-    served: Served, me: Customer
+    served: Served, me: Renter
 ) -> None:
     id_ = await me.rent()
     await served.sandbox.machine_powered("verda", id_, "off")
@@ -348,7 +336,7 @@ async def test_an_instance_that_powers_itself_off_is_offline_and_paid(
 
 
 async def test_hibernation_ends_the_instance_and_keeps_its_volumes(
-    served: Served, me: Customer
+    served: Served, me: Renter
 ) -> None:
     id_ = await me.rent()
     assert await me.failed("hibernate", id_) == (400, "Can't hibernate a running instance")
@@ -367,7 +355,7 @@ async def test_hibernation_ends_the_instance_and_keeps_its_volumes(
 
 
 async def test_of_several_each_has_its_own_outcome_and_one_as_text_is_refused_whole(
-    me: Customer,
+    me: Renter,
 ) -> None:
     id_ = await me.rent()
     answer = await me.act("delete", NOBODY, id_)
@@ -386,13 +374,13 @@ async def test_of_several_each_has_its_own_outcome_and_one_as_text_is_refused_wh
     assert await me.refused("PUT", "/instances", {**body, "colour": "red"}) == INVALID
 
 
-async def test_ids_that_cannot_be_are_told_from_those_that_are_not(me: Customer) -> None:
+async def test_ids_that_cannot_be_are_told_from_those_that_are_not(me: Renter) -> None:
     answer = await me.ask("GET", "/instances/nothing")
     assert (answer.status_code, answer.json()["message"]) == (400, "Invalid instance id")
     assert await me.refused("GET", f"/instances/{NOBODY}") == (404, "not_found")
 
 
-async def test_accounts_do_not_see_each_other(me: Customer, you: Customer) -> None:
+async def test_accounts_do_not_see_each_other(me: Renter, you: Renter) -> None:
     id_ = await me.rent()
     key = await me.made("/sshkeys", {"name": "mine", "key": PUBLIC})
     (volume,) = (await me.show(id_))["volume_ids"]
@@ -404,7 +392,7 @@ async def test_accounts_do_not_see_each_other(me: Customer, you: Customer) -> No
     assert await you.refused("POST", "/instances", {**ORDER, "ssh_key_ids": [key]}) == INVALID
 
 
-async def test_without_money_nothing_is_deployed_and_all_ends(served: Served, me: Customer) -> None:
+async def test_without_money_nothing_is_deployed_and_all_ends(served: Served, me: Renter) -> None:
     id_ = await me.rent(instance_type="8H100.80S.176V")
     balance = await me.json("GET", "/balance")
     assert (balance["currency"], 0 < balance["amount"] < 100_000) == ("usd", True)
@@ -451,14 +439,14 @@ BAD_ORDERS: list[tuple[dict[str, Any], tuple[int, str]]] = [
 
 @pytest.mark.parametrize(("wrong", "refusal"), BAD_ORDERS)
 async def test_orders_that_are_refused_make_nothing(
-    me: Customer, wrong: dict[str, Any], refusal: tuple[int, str]
+    me: Renter, wrong: dict[str, Any], refusal: tuple[int, str]
 ) -> None:
     assert await me.refused("POST", "/instances", {**ORDER, **wrong}) == refusal
     assert await me.served.control("GET", "machines") == []
     assert await me.served.control("GET", "resources") == []
 
 
-async def test_each_field_that_must_be_there_is_missed(me: Customer) -> None:
+async def test_each_field_that_must_be_there_is_missed(me: Renter) -> None:
     for name in ORDER:
         body = {key: value for key, value in ORDER.items() if key != name}
         assert await me.refused("POST", "/instances", body) == INVALID
@@ -473,7 +461,7 @@ VOLUMES = [
 
 
 async def test_an_evicted_instance_is_discontinued_and_its_volumes_go_as_was_wanted(
-    served: Served, me: Customer
+    served: Served, me: Renter
 ) -> None:
     id_ = await me.rent(
         is_spot=True,
@@ -503,7 +491,7 @@ async def test_an_evicted_instance_is_discontinued_and_its_volumes_go_as_was_wan
     assert await me.status(id_) == "discontinued", "it does not come back"
 
 
-async def test_the_fate_at_an_eviction_says_nothing_of_a_deletion(me: Customer) -> None:
+async def test_the_fate_at_an_eviction_says_nothing_of_a_deletion(me: Renter) -> None:
     id_ = await me.rent(is_spot=True, volumes=VOLUMES)
     await me.done("delete", id_, volume_ids=[])
     rows = await me.json("GET", "/volumes")
@@ -514,7 +502,7 @@ async def test_the_fate_at_an_eviction_says_nothing_of_a_deletion(me: Customer) 
 
 
 async def test_a_deletion_without_a_list_trashes_the_system_and_keeps_the_rest(
-    served: Served, me: Customer
+    served: Served, me: Renter
 ) -> None:
     id_ = await me.rent(volumes=[{"name": "data", "size": 500, "type": "NVMe"}])
     await me.done("delete", id_, volume_ids=None, delete_permanently=True)
@@ -531,14 +519,14 @@ async def test_a_deletion_without_a_list_trashes_the_system_and_keeps_the_rest(
     assert (await me.truth(data["id"], "resources"))["billed"], "it costs until it is deleted"
 
 
-async def test_a_named_volume_must_be_the_instances_own(me: Customer) -> None:
+async def test_a_named_volume_must_be_the_instances_own(me: Renter) -> None:
     id_ = await me.rent()
     body = {"id": [id_], "action": "delete", "volume_ids": [NOBODY]}
     assert await me.refused("PUT", "/instances", body) == INVALID
     assert await me.status(id_) == "running"
 
 
-async def test_a_volumes_life(me: Customer) -> None:
+async def test_a_volumes_life(me: Renter) -> None:
     order = {"type": "NVMe", "name": "d", "size": 100, "location_code": PLACE}
     volume = await me.made("/volumes", {**order, "instance_id": None})
     id_ = await me.rent()
@@ -599,7 +587,7 @@ async def test_a_volumes_life(me: Customer) -> None:
     ],
 )
 async def test_named_texts_are_listed_shown_as_a_list_of_one_and_deleted(
-    me: Customer, path: str, field: str, text: str, many: str
+    me: Renter, path: str, field: str, text: str, many: str
 ) -> None:
     first, second, third = [await me.made(path, {"name": "x", field: text}) for _ in range(3)]
     rows = await me.json("GET", path)
@@ -618,7 +606,7 @@ async def test_named_texts_are_listed_shown_as_a_list_of_one_and_deleted(
     assert {row["state"] for row in resources} == {"deleted"}
 
 
-async def test_tags_are_added_once_in_lower_case_and_removed(me: Customer) -> None:
+async def test_tags_are_added_once_in_lower_case_and_removed(me: Renter) -> None:
     id_ = await me.rent()
     path = f"/instances/{id_}/tags"
     tag = await me.json("POST", path, {"key": "Owner", "value": "gb"})
@@ -638,7 +626,7 @@ async def test_tags_are_added_once_in_lower_case_and_removed(me: Customer) -> No
 
 async def test_tokens_and_machines_survive_a_restart(serving: Any) -> None:
     async with serving() as first:
-        customer = Customer(first)
+        customer = Renter(first)
         token, id_ = await customer.token(), await customer.deploy()
     async with serving() as second:
         answer = await second.ask("GET", f"{V1}/instances/{id_}", key=token)
@@ -656,7 +644,7 @@ ANSWERED = {
 
 
 @pytest.mark.parametrize("kind", ANSWERED)
-async def test_a_fault_of_the_whole_call_has_the_vendors_form(me: Customer, kind: str) -> None:
+async def test_a_fault_of_the_whole_call_has_the_vendors_form(me: Renter, kind: str) -> None:
     await me.fault("list", kind, times=1)
     answer = await me.ask("GET", "/instances")
     assert (answer.status_code, answer.json().get("code")) == ANSWERED[kind]
@@ -664,7 +652,7 @@ async def test_a_fault_of_the_whole_call_has_the_vendors_form(me: Customer, kind
     assert await me.ids() == []
 
 
-async def test_garbage_and_timeout(me: Customer) -> None:
+async def test_garbage_and_timeout(me: Renter) -> None:
     await me.fault("list", "garbage", times=1)
     answer = await me.ask("GET", "/instances")
     assert answer.status_code == 200
@@ -679,7 +667,7 @@ async def test_garbage_and_timeout(me: Customer) -> None:
 
 @pytest.mark.parametrize(("kind", "machines"), [("disconnect_before", 0), ("disconnect_after", 1)])
 async def test_a_cut_connection_before_or_after_the_act(
-    me: Customer, kind: str, machines: int
+    me: Renter, kind: str, machines: int
 ) -> None:
     await me.fault("create", kind, times=1)
     with pytest.raises(httpx2.RemoteProtocolError):
@@ -692,7 +680,7 @@ async def test_a_cut_connection_before_or_after_the_act(
     [("quota", 403, "limit exceeded"), ("no_capacity", 503, "Not enough resources")],
 )
 async def test_quota_and_capacity_in_the_vendors_words(
-    me: Customer, kind: str, status: int, words: str
+    me: Renter, kind: str, status: int, words: str
 ) -> None:
     await me.fault("create", kind, times=1)
     answer = await me.ask("POST", "/instances", ORDER)
@@ -705,7 +693,7 @@ async def test_quota_and_capacity_in_the_vendors_words(
     assert await me.status(id_) == "offline"
 
 
-async def test_faults_of_lists(me: Customer) -> None:
+async def test_faults_of_lists(me: Renter) -> None:
     id_, other = await me.rent(), await me.rent()
     await me.fault("list", "duplicate_list", times=1)
     assert await me.ids() == [id_, id_, other, other]
@@ -731,7 +719,7 @@ async def test_faults_of_lists(me: Customer) -> None:
     assert len(await me.ids()) == 3, "there are no pages that could expire"
 
 
-async def test_terminate_ignored_answers_success_and_goes_on(me: Customer) -> None:
+async def test_terminate_ignored_answers_success_and_goes_on(me: Renter) -> None:
     id_ = await me.rent(is_spot=True, volumes=VOLUMES)
     volumes = (await me.show(id_))["volume_ids"]
     await me.fault("terminate", "terminate_ignored", times=1)
@@ -747,7 +735,7 @@ async def test_terminate_ignored_answers_success_and_goes_on(me: Customer) -> No
 @pytest.mark.parametrize(
     ("kind", "status"), [("boot_failure", "error"), ("stuck_pending", "pending")]
 )
-async def test_a_boot_that_does_not_succeed(me: Customer, kind: str, status: str) -> None:
+async def test_a_boot_that_does_not_succeed(me: Renter, kind: str, status: str) -> None:
     await me.fault("create", kind, times=1)
     id_ = await me.rent()
     await me.served.advance(3600)
@@ -756,7 +744,7 @@ async def test_a_boot_that_does_not_succeed(me: Customer, kind: str, status: str
     await me.done("delete", id_)
 
 
-async def test_faults_that_a_machine_is_born_with(me: Customer) -> None:
+async def test_faults_that_a_machine_is_born_with(me: Renter) -> None:
     for kind in ("wrong_gpu", "price_changed", "ignored_field", "ssh_refused"):
         await me.fault("create", kind, times=1)
     id_ = await me.rent(tags=[{"key": "ab", "value": "c"}])
@@ -768,7 +756,7 @@ async def test_faults_that_a_machine_is_born_with(me: Customer) -> None:
     assert me.served.host.running[id_].gpu_tool_name != "NVIDIA H100 80GB HBM3"
 
 
-async def test_slow_takes_its_time_and_then_acts(me: Customer) -> None:
+async def test_slow_takes_its_time_and_then_acts(me: Renter) -> None:
     await me.fault("list", "slow", delay_s=0.2, times=1)
     loop = asyncio.get_running_loop()
     began = loop.time()

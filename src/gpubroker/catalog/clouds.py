@@ -42,6 +42,11 @@ class Cloud(Struct, frozen=True, kw_only=True):
     key_page: str = ""
     billing_page: str = ""
     min_deposit_usd: float | None = None
+    way_in: str = ""
+    """How a person gets onto a machine where gpubroker itself cannot log in: told before a launch.
+
+    `{project}` and `{name}` stand for the parts of its id, `{key}` for gpubroker's public key.
+    """
     payment: str = ""
     new_account: str = ""
     source: str = ""
@@ -235,6 +240,8 @@ CLOUDS: tuple[Cloud, ...] = (
         key_page="https://app.northflank.com",
         billing_page="https://app.northflank.com",
         sign_up_page="https://app.northflank.com/signup",
+        way_in="no SSH: `northflank exec service --projectId {project} --serviceId {name}`, of "
+        "Northflank's own command line, opens a shell",
     ),
     Cloud(
         name="oci",
@@ -283,6 +290,8 @@ CLOUDS: tuple[Cloud, ...] = (
         key_page="https://portal.salad.com",
         billing_page="https://portal.salad.com",
         sign_up_page="https://portal.salad.com",
+        way_in="SSH admits the keys of your portal page alone: add {key} there once "
+        "(https://portal.salad.com, SSH Keys)",
         payment="prepaid; at zero everything is stopped",
         source="SaladCloud docs, billing",
     ),
@@ -406,6 +415,16 @@ def cloud(name: str) -> Cloud:
         nearest = dict.fromkeys(_by_spelling()[spelling].name for spelling in close)
         raise UnknownCloud(name, tuple(nearest))
     return found
+
+
+KEY_TO_COME = "gpubroker's key, whose file `gpubroker show NAME` tells,"
+
+
+def way_in(provider: str, id_: str | None = None, key: str = KEY_TO_COME) -> str:
+    """`Cloud.way_in` of a machine, or of one that is not there yet; "" where gpubroker logs in."""
+    known = _by_spelling().get(_squash(provider))
+    project, _, name = (id_ or "PROJECT/NAME").partition("/")
+    return known.way_in.format(project=project, name=name, key=key) if known else ""
 
 
 def offer_id(provider: str, key: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import click
@@ -81,8 +81,9 @@ def gpus_command(session: Session) -> None:
 
 @click.command("providers")
 @click.argument("names", nargs=-1, metavar="[CLOUD]…")
+@click.option("--table", "side_by_side", is_flag=True, help="What they can do, side by side.")
 @click.pass_obj
-def providers_command(session: Session, names: tuple[str, ...]) -> None:
+def providers_command(session: Session, names: tuple[str, ...], side_by_side: bool) -> None:
     """Every cloud: whether its key is there, the variables it is read from, what it can do.
 
     Of a CLOUD that is named also the pages of a newcomer, and each account.
@@ -98,6 +99,9 @@ def providers_command(session: Session, names: tuple[str, ...]) -> None:
         broker.close()
 
     def screen() -> Iterator[str]:
+        if side_by_side:
+            yield from _side_by_side(session, infos)
+            return
         if wanted:
             for info in infos:
                 yield from _about(info)
@@ -110,6 +114,17 @@ def providers_command(session: Session, names: tuple[str, ...]) -> None:
             yield "  No key is set: prices are shown all the same, and --sandbox rents for nothing."
 
     session.show(lambda: {"providers": [wire.provider(info) for info in infos]}, screen)
+
+
+def _side_by_side(session: Session, infos: Iterable[ProviderInfo]) -> Iterator[str]:
+    from gpubroker.cli.abilities import COLUMNS, LEGEND, Declared, rows
+
+    built = [(one, one.capabilities) for one in infos if one.capabilities is not None]
+    clouds = (Declared(one.name, can, one.answers) for one, can in built)
+    header, *lines = table(COLUMNS, rows(clouds), session.width)
+    yield session.styled(header, bold=True)
+    yield from lines
+    yield from (f"  {line}" for line in LEGEND)
 
 
 def fact_lines(facts: Facts) -> Iterator[str]:

@@ -264,9 +264,23 @@ def plan_lines(plan: Plan, request: LaunchRequest, width: int | None) -> Iterato
                 f"  Nothing ends it at {' and '.join(plan.unkept)} unless gpubroker runs then, and "
                 "no keeper runs. To have one: gpubroker keeper install"
             )
+    yield from _ways_in(plan, request)
     if request.idle is not None and not plan.kept_by:
         yield "  Idle machines are ended by a keeper, and none runs: gpubroker keeper install"
     yield from standing_lines(request)
+
+
+def _ways_in(plan: Plan, request: LaunchRequest) -> Iterator[str]:
+    """What is otherwise at clouds where gpubroker does not log in."""
+    from gpubroker.catalog.clouds import way_in
+
+    for name in dict.fromkeys(planned.offer.provider for planned in plan.ranked):
+        if other := way_in(name):
+            yield f"  At {name}: {other}."
+            if request.ports:
+                yield f"  At {name} a port is published for HTTP alone, at an HTTPS address."
+            if request.idle is not None:
+                yield f"  At {name} nothing sees whether a machine is idle: its expiry ends it."
 
 
 def _ender(plan: Plan) -> str:
@@ -294,5 +308,5 @@ def launched_lines(machine: Machine, now: datetime) -> Iterator[str]:
     ready = machine.phase == "ready"
     state = "running" if ready else machine.phase
     yield f"{machine.name} is {state}: {price(hourly)}/h{ends}{after}"
-    verb = "ssh" if ready else "show"
+    verb = "ssh" if ready and machine.ssh is not None else "show"
     yield f"    gpubroker {verb} {machine.name}        gpubroker terminate {machine.name}"

@@ -27,6 +27,8 @@ from gpubroker.cli.words import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from gpubroker.model.machine import Machine
     from gpubroker.model.notices import Warned
 
@@ -88,16 +90,18 @@ def show_command(session: Session, name: str) -> None:
     """One machine, refreshed from its cloud."""
     ((realm, _),) = find(session, [name]).items()
 
-    async def ask() -> tuple[Machine, tuple[str, ...]]:
+    async def ask() -> tuple[Machine, tuple[str, ...], Path]:
         async with session.broker(realm) as broker:
-            return await broker.show(name), broker.variables(name)
+            return await broker.show(name), broker.variables(name), broker.ssh_folder()
 
-    machine, env = session.run(ask())
+    machine, env, folder = session.run(ask())
     from gpubroker import wire
 
+    way_in = way_in_of(machine, folder)
+
     session.show(
-        lambda: wire.instance(machine) | {"env": dict.fromkeys(env, "***")},
-        lambda: _details(realm, machine, session.now(realm), env),
+        lambda: wire.instance(machine) | {"env": dict.fromkeys(env, "***"), "way_in": way_in},
+        lambda: _details(realm, machine, session.now(realm), env, way_in),
     )
 
 
@@ -270,7 +274,9 @@ def _reached(machine: Machine) -> str:
         return "stopped machines still cost: disk" if machine.price_stopped else NOTHING
     if machine.error:
         return machine.error
-    return f"gb-{machine.name}" if machine.ssh is not None else NOTHING
+    if machine.ssh is not None:
+        return f"gb-{machine.name}"
+    return ", ".join(at for at in machine.ports.values() if "://" in at) or NOTHING
 
 
 def _when_taken(machine: Machine) -> str:
@@ -280,7 +286,7 @@ def _when_taken(machine: Machine) -> str:
 
 
 def _details(
-    realm: Realm, machine: Machine, now: datetime, env: tuple[str, ...] = ()
+    realm: Realm, machine: Machine, now: datetime, env: tuple[str, ...] = (), way_in: str = ""
 ) -> Iterator[str]:
     from gpubroker.wire import instance_id
 
@@ -308,6 +314,7 @@ def _details(
         "spot": _when_taken(machine),
         "gang": machine.gang,
         "ssh": f"{ssh.user}@{ssh.host} port {ssh.port}" if ssh else "",
+        "way in": "" if machine.ended_at else way_in,
         "ports": ", ".join(f"{key} at {where}" for key, where in machine.ports.items()),
         "image": machine.image or "",
         "env": masked(env),
@@ -321,6 +328,19 @@ def _details(
         yield f"  attempt  {one.offer_id}: {one.outcome}" + (
             f", {one.reason}" if one.reason else ""
         )
+
+
+def way_in_of(machine: Machine, folder: Path) -> str:
+    """What a person does where gpubroker itself does not log in; "" where it does.
+
+    `folder`: of the realm's keys.
+    """
+    from gpubroker.catalog.clouds import way_in
+    from gpubroker.model.identity import parse_name
+
+    owner, _ = parse_name(machine.host_key_alias) or ("*", "")
+    key = str(folder / f"gb-{owner}.pub")
+    return way_in(machine.provider, machine.provider_id, key)
 
 
 def _end(machine: Machine, now: datetime) -> str:

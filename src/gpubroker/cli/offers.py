@@ -168,7 +168,8 @@ def _screen(session: Session, result: SearchResult, *, explain: bool) -> Iterato
 
 
 def _row(offer: Offer, result: SearchResult) -> list[str]:
-    from gpubroker.catalog.clouds import offer_id
+    from gpubroker.catalog.clouds import offer_id, way_in
+    from gpubroker.market.same_machine import direct_offer
 
     hourly = offer.price.hourly(result.disk_gb)
     seen = age((result.now - offer.fetched_at).total_seconds())
@@ -183,7 +184,10 @@ def _row(offer: Offer, result: SearchResult) -> list[str]:
         price(hourly),
         price(round(hourly / max(offer.gpu_count, 1))),
         at_account(offer.provider, offer.account)
-        + ("*" if report is not None and report.needs_key else ""),
+        + (f" ({offer.upstream})" if offer.upstream else "")
+        + ("=" if direct_offer(offer) else "")
+        + ("*" if report is not None and report.needs_key else "")
+        + ("^" if way_in(offer.provider) else ""),
         offer.region if offer.area == "Global" and offer.region else offer.area,
         f"{offer.market.replace('_', '-')}{AVAILABILITY_MARKS[offer.availability]}"
         + ("~" if unproven else ""),
@@ -206,11 +210,20 @@ def funnel_lines(result: SearchResult) -> Iterator[str]:
 
 
 def _summary(session: Session, result: SearchResult) -> Iterator[str]:
+    from gpubroker.catalog.clouds import way_in
+    from gpubroker.market.same_machine import direct_offer
+
     told = [f"{result.total:,} of {counted(result.scanned, 'offer')} match", *_sources(result)]
     yield f"  {' · '.join(told)}"
     marks = {
         "* needs a key to be rented (gpubroker providers)": any(
             report.needs_key for report in result.sources.values()
+        ),
+        "^ gpubroker does not log in there: rented only where it is named (--provider)": any(
+            way_in(offer.provider) for offer in result.offers
+        ),
+        "= the same machine as a direct offer (same_as in --json)": any(
+            map(direct_offer, result.offers)
         ),
         "? not told whether it is free": any(o.availability == "unknown" for o in result.offers),
         "~ a filtered value is not told (--strict drops it)": bool(result.unknown),

@@ -12,6 +12,7 @@ from pathlib import Path
 from gpubroker.catalog import scores, user_models
 from gpubroker.catalog.clouds import CLOUDS, Cloud, cloud
 from gpubroker.catalog.gpus import models
+from gpubroker.cli import abilities
 from gpubroker.cli.words import NOTHING, number
 from gpubroker.config import schema
 from gpubroker.credentials.files import FOLDER_DEFAULTS, KEY_FILES
@@ -127,7 +128,15 @@ def _index() -> Iterator[str]:
             f"`{known.id_prefix}_`",
             _secrets(known),
         )
-    yield ""
+    yield from ("", "## What each can do", "")
+    yield _row(*(column.title.lower() for column in abilities.COLUMNS))
+    yield "|" + "---|" * len(abilities.COLUMNS)
+    clouds = (
+        abilities.Declared(name, registry.provider_class(name).capabilities, registry.answers(name))
+        for name in registry.ready()
+    )
+    yield from (_row(*row) for row in abilities.rows(clouds))
+    yield from ("", "`gpubroker providers --table` prints it. " + " ".join(abilities.LEGEND), "")
     yield (
         "Where a cloud needs several variables they are joined by +; the first spelling that is "
         "set counts. `gpubroker providers` says which was found, `gpubroker doctor` tries it."

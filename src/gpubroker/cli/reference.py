@@ -30,7 +30,10 @@ DOCUMENTS = (
     ("offers", "offers, total, scanned, median_price_per_hour, sources, explain?"),
     ("gpus", "gpus"),
     ("providers", "providers"),
-    ("launch", "the instance, its attempts included; with --dry-run: plan, left_out, most, total"),
+    (
+        "launch",
+        "the instance, its attempts included; with --dry-run: plan, left_out, most, total, ways_in",
+    ),
     ("launch --nodes N", "gang, hosts, instances"),
     ("ps", "instances, warnings"),
     ("show", "the instance"),

@@ -82,10 +82,14 @@ def run(session: Session, machine: Machine, argv: list[str]) -> int:
             session.say("gpubroker: there is no ssh on this computer: install openssh-client")
             return failures.NOT_STARTED
         if code == SSH_FAILED and not began.exists():
+            from gpubroker.cli.machines import way_in_of
+
             session.say(
                 f"gpubroker: {machine.name} was not reached over SSH; nothing was run there. "
                 f"Next: gpubroker show {machine.name}"
             )
+            if other := way_in_of(machine, Path(argv[argv.index("-F") + 1]).parent):
+                session.say(f"  {machine.provider}: {other}")
             return failures.NOT_STARTED
     return code if code >= 0 else SIGNALLED - code
 

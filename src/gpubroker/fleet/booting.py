@@ -38,6 +38,23 @@ async def run(
         write.event("booted", attempt.id)
 
 
+def forget(work: Work, attempt: AttemptRow, provider: Provider) -> None:
+    """Before a start that finds nothing of it: it is to run again."""
+    if provider.capabilities.stop_wipes and attempt.booted_at is not None:
+        with work.writing() as write:
+            write.attempt(attempt.id, booted_at=None)
+
+
+async def again(
+    ctx: Context, work: Work, attempt: AttemptRow, provider: Provider, endpoint: Endpoint | None
+) -> None:
+    """Runs on a started machine what its stop took from it, where it was run before."""
+    events = ctx.store.events(attempt.launch_id) if provider.capabilities.stop_wipes else []
+    ran = any((one.kind, one.attempt_id) == ("booted", attempt.id) for one in events)
+    if endpoint and ran and (script := left_over(ctx, work, work.fresh(attempt), provider)):
+        await run(ctx, work, attempt, script, endpoint)
+
+
 def awaited(work: Work, attempt: AttemptRow, provider: Provider, probed: Probed) -> str:
     """What a machine that answers still waits for, "" where it is as it will be."""
     if probed.waits:

@@ -6,7 +6,7 @@ import contextlib
 
 import msgspec
 
-from gpubroker.fleet import accounts
+from gpubroker.fleet import accounts, following
 from gpubroker.fleet.context import (
     Context,
     Work,
@@ -25,6 +25,7 @@ from gpubroker.model.errors import (
     WrongState,
 )
 from gpubroker.model.identity import Ref
+from gpubroker.model.instance import Listing
 from gpubroker.model.terms import Resource, State
 from gpubroker.providers.base import Provider
 from gpubroker.store.expiries import SLACK_S
@@ -177,8 +178,7 @@ async def _witness(
     if listing.account_uid != uid:
         await accounts.confirm(ctx, provider)
         return False
-    if any(one.ref == ref and one.state is not State.TERMINATED for one in listing.instances):
-        _forget_misses(work, attempt)
+    if _there(ctx, work, attempt, provider, listing):
         return False
     said_so = False
     if capabilities.gone != "absent":
@@ -210,6 +210,24 @@ def _forget_misses(work: Work, attempt: AttemptRow) -> None:
     if attempt.misses:
         with work.writing() as write:
             write.attempt(attempt.id, misses=0, missed_at=None)
+
+
+def _there(
+    ctx: Context, work: Work, attempt: AttemptRow, provider: Provider, listing: Listing
+) -> bool:
+    """Whether the list shows it, or it may be on its way there under another id."""
+    ref = ref_of(attempt)
+    if any(one.ref == ref and one.state is not State.TERMINATED for one in listing.instances):
+        _forget_misses(work, attempt)
+        return True
+    moved = following.elsewhere(ctx, attempt, provider, listing.instances)
+    if moved is None:
+        return following.on_its_way(ctx, attempt, provider)
+    following.follow(ctx, work, attempt, provider, moved.ref)
+    with work.writing() as write:
+        # It was asked of an id that is none any more.
+        write.attempt(attempt.id, end_asked_at=None)
+    return True
 
 
 def _alert_when_overdue(

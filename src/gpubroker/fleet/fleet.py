@@ -17,10 +17,11 @@ from gpubroker.fleet import (
     idling,
     intents,
     launching,
+    powering,
     preempting,
     watching,
 )
-from gpubroker.fleet.context import Context, Work, identity_of, offer_of, ref_of, spec_of
+from gpubroker.fleet.context import Context, Work, spec_of
 from gpubroker.fleet.errors import GangFailed, StillThere, UnknownName, why_none
 from gpubroker.fleet.leases import held
 from gpubroker.fleet.requests import LaunchRequest, Plan, SweepReport
@@ -29,17 +30,15 @@ from gpubroker.fleet.sweeping import sweep
 from gpubroker.fleet.view import machine_of, tries_of
 from gpubroker.model.errors import (
     BrokerError,
-    NoCapacity,
     NotFound,
     OutcomeUnknown,
     Trouble,
     Unsupported,
-    WrongState,
 )
 from gpubroker.model.launch import LaunchSpec
 from gpubroker.model.machine import Machine
 from gpubroker.model.terms import State
-from gpubroker.providers.base import Provider, Stoppable
+from gpubroker.providers.base import Stoppable
 from gpubroker.providers.calling import urgent
 from gpubroker.store.errors import LeaseHeld, NoSecretKey, StoreError
 from gpubroker.store.rows import AttemptRow, LaunchRow
@@ -49,8 +48,6 @@ Concern = Callable[[Context, Work, AttemptRow], Awaitable[float]]
 """One step of one concern; answers the seconds until the next."""
 
 SETTLE_DEADLINE_S = 900.0
-STATE_DEADLINE_S = 180.0
-ASK_AGAIN_S = 20.0
 
 
 class Fleet:
@@ -281,9 +278,8 @@ class Fleet:
 
     async def _bring_to(self, name: str, state: State) -> Machine:
         launch = self.find(name)
-        stopping = state is State.STOPPED
         async with held(self.context, launch.id) as work:
-            attempt = _in_use(work)
+            attempt = powering.in_use(work)
             provider = self.context.clouds.provider(attempt.provider, attempt.account)
             if provider.capabilities.stop == "none" or not isinstance(provider, Stoppable):
                 raise Unsupported(
@@ -292,45 +288,8 @@ class Fleet:
                     provider=provider.name,
                 )
             self._want(launch, state)
-            act = provider.stop if stopping else provider.start
-            deadline = self.context.at() + STATE_DEADLINE_S
-            asked_at = float("-inf")
-            while True:
-                try:
-                    instance = await watching.look(self.context, work, attempt, provider)
-                    reached = stopping or instance.ssh or not provider.capabilities.logs_in
-                    if instance.state is state and reached:
-                        break
-                    if self.context.at() - asked_at > ASK_AGAIN_S:
-                        if provider.capabilities.stop_wipes:
-                            self.context.forget_host(identity_of(self.context, attempt).name)
-                        await act(ref_of(attempt))
-                        asked_at = self.context.at()
-                except NotFound:
-                    await self._follow_identity(work, attempt, provider)
-                except NoCapacity:
-                    self.context.store.want(launch.id, "stopped", self.context.at(), "no capacity")
-                    raise
-                except (Trouble, OutcomeUnknown) as trouble:
-                    work.tell("waiting", what=str(trouble), seconds=None)
-                if self.context.at() > deadline:
-                    raise StillThere(
-                        f"{name} is not {state} after {STATE_DEADLINE_S:.0f} s; the provider still "
-                        "works on it. gpubroker show follows."
-                    )
-                await self.context.clock.sleep(watching.LOOK_S)
-                work.renew()
-                attempt = _in_use(work)
+            await powering.bring(self.context, work, provider, state)
         return self._machine(self.context.store.launch(launch.id))
-
-    async def _follow_identity(self, work: Work, attempt: AttemptRow, provider: Provider) -> None:
-        """Some clouds give a started machine another id: its carrier tells which."""
-        found = await provider.find(identity_of(self.context, attempt), offer_of(attempt))
-        if not found:
-            raise NotFound(f"{provider.display_name} has no such machine any more")
-        with work.writing() as write:
-            write.attempt(attempt.id, ref_id=found[0].ref.id, scope=found[0].ref.scope)
-            write.event("renamed", attempt.id, former=attempt.ref_id, present=found[0].ref.id)
 
     async def sweep(self, *, fix: bool, owner: str | None) -> SweepReport:
         """Compare every configured account with the store."""
@@ -423,10 +382,3 @@ def _settled(work: Work) -> bool:
     return bool(open_attempts) and all(
         a.status == "made" and a.wanted == "running" for a in open_attempts
     )
-
-
-def _in_use(work: Work) -> AttemptRow:
-    for attempt in reversed(work.attempts):
-        if attempt.status == "made" and attempt.wanted == "running":
-            return attempt
-    raise WrongState(f"{work.launch.name} has no machine at a provider now")

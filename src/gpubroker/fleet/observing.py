@@ -10,7 +10,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Iterable
 
-from gpubroker.fleet import accounts, ending, watching
+from gpubroker.fleet import accounts, ending, following, watching
 from gpubroker.fleet.context import Context, Work, encoded, ref_of
 from gpubroker.fleet.leases import held
 from gpubroker.model.errors import BrokerError, NotFound, OutcomeUnknown, Trouble
@@ -68,20 +68,26 @@ async def _scope(
     missing = []
     for attempt in attempts:
         instance = told.get(attempt.ref_id or "")
-        if instance is None:
+        moved = following.elsewhere(ctx, attempt, provider, listing.instances)
+        if moved is not None:
+            await _record(ctx, provider, attempt, moved)
+        elif instance is None:
             missing.append(attempt)
         elif attempt.look_failed or encoded(instance) != attempt.instance:
-            await _record(ctx, attempt, instance)
+            await _record(ctx, provider, attempt, instance)
     for attempt in missing:
         # A list that lost a page or a region lacks machines that are there: each is asked for.
         await _missed(ctx, provider, attempt, complete=listing.complete)
 
 
-async def _record(ctx: Context, attempt: AttemptRow, instance: Instance) -> None:
+async def _record(
+    ctx: Context, provider: Provider, attempt: AttemptRow, instance: Instance
+) -> None:
     try:
         async with held(ctx, attempt.launch_id, patience_s=0.0) as work:
             present = work.fresh(attempt)
             if present.status == "made":
+                present = following.follow(ctx, work, present, provider, instance.ref)
                 watching.record(ctx, work, present, instance)
                 ctx.boundary("observed in use")
     except LeaseHeld:
@@ -90,7 +96,7 @@ async def _record(ctx: Context, attempt: AttemptRow, instance: Instance) -> None
 
 async def _missed(ctx: Context, provider: Provider, attempt: AttemptRow, *, complete: bool) -> None:
     young = ctx.at() - (attempt.made_at or 0.0) < provider.capabilities.list_lag_s
-    if young:
+    if young or following.on_its_way(ctx, attempt, provider):
         return
     try:
         async with held(ctx, attempt.launch_id, patience_s=0.0) as work:

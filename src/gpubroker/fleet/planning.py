@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
 
-from gpubroker.catalog.clouds import offer_id
+from gpubroker.catalog.clouds import offer_id, way_in
 from gpubroker.fleet.errors import BidTooHigh
 from gpubroker.fleet.requests import LaunchRequest, Plan, PlannedOffer
 from gpubroker.model.errors import BudgetExceeded, CapacityScope, NoExpiry
@@ -14,6 +14,9 @@ from gpubroker.model.money import Nanos, cost, usd
 from gpubroker.model.offer import Offer
 from gpubroker.model.quota import Quota
 from gpubroker.model.terms import Market, Source
+
+NOT_ENTERED = "gpubroker does not log in at {cloud}; to take it all the same: --provider {cloud}"
+"""Why a cloud is left out of a plan that does not name it."""
 
 
 def plan(
@@ -39,8 +42,15 @@ def plan(
         raise NoExpiry('a launch needs an expiry: say how long (ttl), or "none" in so many letters')
     ranked: list[PlannedOffer] = []
     left_out: list[tuple[str, str]] = []
+    unentered: set[str] = set()
     for offer in offers:
         identity = offer_id(offer.provider, offer.key)
+        if _not_entered(offer, request):
+            # Told once a cloud.
+            if offer.provider not in unentered:
+                left_out.append((identity, NOT_ENTERED.format(cloud=offer.provider)))
+            unentered.add(offer.provider)
+            continue
         why = unable.get(offer.provider, "") or _why_not(offer, cooldowns)
         if why := why or _beyond(quotas.get((offer.provider, offer.account), ()), offer):
             left_out.append((identity, why))
@@ -94,6 +104,12 @@ def _why_not(offer: Offer, cooldowns: Mapping[tuple[str, str], str]) -> str:
         if reason := cooldowns.get((offer.provider, causes(offer, scope))):
             return reason
     return ""
+
+
+def _not_entered(offer: Offer, request: LaunchRequest) -> bool:
+    """Where gpubroker does not log in nothing is rented, unless the cloud or offer was named."""
+    query = request.query
+    return not query.keys and offer.provider not in query.providers and bool(way_in(offer.provider))
 
 
 def _beyond(quotas: Iterable[Quota], offer: Offer) -> str:

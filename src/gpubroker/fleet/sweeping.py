@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from gpubroker.fleet import accounts, ending, leftovers
+from gpubroker.fleet import accounts, ending, following, leftovers
 from gpubroker.fleet.context import Context, ref_of
 from gpubroker.fleet.errors import StillThere
 from gpubroker.fleet.leases import held
@@ -139,7 +139,7 @@ async def _look(
     records = Records(ctx, name, account)
     machines = [one for listing in listings for one in listing.instances]
     for instance in machines:
-        _sort(ctx, findings, instance, records, owner)
+        _sort(ctx, findings, instance, records, owner, provider, machines)
     findings.resources += leftovers.sort(
         ctx, held.resources, account, records.attempts, machines if whole else None, owner
     )
@@ -174,6 +174,8 @@ def _sort(
     instance: Instance,
     records: Records,
     owner: str | None,
+    provider: Provider,
+    machines: Sequence[Instance],
 ) -> None:
     if instance.state is State.TERMINATED:
         return
@@ -184,6 +186,13 @@ def _sort(
         findings.ours.append(records.launches[known.launch_id])
         return
     attempt = records.attempts.get(instance.attempt or "")
+    if (
+        attempt is not None
+        and attempt.status == "made"
+        and following.elsewhere(ctx, attempt, provider, machines) is instance
+    ):
+        findings.ours.append(records.launches[attempt.launch_id])
+        return
     if instance.owner != ctx.store.owner:
         if owner is not None and instance.owner == owner:
             findings.orphans.append(_stray(ctx, instance, f"made by owner {owner}, as named"))
@@ -206,10 +215,11 @@ def _sort(
 async def _is_ghost(
     ctx: Context, provider: Provider, attempt: AttemptRow, listings: Sequence[Listing]
 ) -> bool:
-    if any(
-        one.ref.id == attempt.ref_id and one.state is not State.TERMINATED
-        for listing in listings
-        for one in listing.instances
+    told = [one for listing in listings for one in listing.instances]
+    if (
+        any(one.ref.id == attempt.ref_id and one.state is not State.TERMINATED for one in told)
+        or following.elsewhere(ctx, attempt, provider, told)
+        or following.on_its_way(ctx, attempt, provider)
     ):
         return False
     made_at = attempt.made_at or 0.0

@@ -41,6 +41,8 @@ class Capabilities(Struct, frozen=True, kw_only=True):
     stop: Literal["keeps_disk", "loses_gpu", "none"]
     stop_wipes: bool = False
     """Whether the system's disk ends with a stop: a started machine has another host key then."""
+    start_renames: bool = False
+    """Whether a started machine may have another id: its carrier tells which it is."""
     expiry: Expiry
     registry_auth: bool = False
     """Whether a private image's login can be given."""

@@ -19,8 +19,12 @@ class Price(Struct, frozen=True, kw_only=True, gc=False):
 
     compute: Nanos
     """The whole machine, without disk and transfer."""
+    disk_included_gb: float = 0
+    """How much of a bought disk `compute` holds; what goes beyond costs `disk_gb`."""
     disk_gb: Nanos = FREE
     disk_gb_stopped: Nanos = FREE
+    stopped: Nanos = FREE
+    """The whole machine while it is stopped, without its disk."""
     extras: Nanos = FREE
     egress_gb: Nanos = FREE
     """Per GB, not per hour; likewise ingress."""
@@ -32,11 +36,12 @@ class Price(Struct, frozen=True, kw_only=True, gc=False):
 
     def hourly(self, disk_gb: float) -> Nanos:
         """Running, with that much disk."""
-        return Nanos(self.compute + self.extras + round(self.disk_gb * disk_gb))
+        bought_gb = max(0, disk_gb - self.disk_included_gb)
+        return Nanos(self.compute + self.extras + round(self.disk_gb * bought_gb))
 
     def hourly_stopped(self, disk_gb: float) -> Nanos:
         """Stopped, with that much disk: stopped machines still cost."""
-        return Nanos(round(self.disk_gb_stopped * disk_gb))
+        return Nanos(self.stopped + round(self.disk_gb_stopped * disk_gb))
 
 
 class Offer(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -72,6 +77,7 @@ class Offer(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     host: str | None = None
     """The vendor's id of the physical host, where told: one bad host is one cause."""
     upstream: str | None = None
+    """Of an aggregator's offer: the cloud that runs the machine, in the aggregator's word."""
     max_hours: float | None = None
     min_cuda: str | None = None
     """Highest CUDA version the host's driver runs."""

@@ -83,4 +83,6 @@ class ProviderInfo(Struct, frozen=True, kw_only=True):
     enabled: bool = True
     """False where config.toml takes it out of searches and launches."""
     accounts: tuple[AccountInfo, ...] = ()
+    answers: frozenset[str] = frozenset()
+    """Calls beyond those that every cloud has: stop, extend, bid, balance, resources and so on."""
     facts: Facts = Facts()

@@ -132,8 +132,11 @@ class Stoppable(Protocol):
         """Success means accepted."""
         ...
 
-    async def start(self, ref: Ref) -> None:
-        """NoCapacity where its GPU was taken meanwhile."""
+    async def start(self, ref: Ref) -> Ref | None:
+        """NoCapacity where its GPU was taken meanwhile. Answer: what it is from now on, if told.
+
+        None: as before, or, where `capabilities.start_renames`, what its carrier tells.
+        """
         ...
 
 

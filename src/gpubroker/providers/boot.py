@@ -89,6 +89,13 @@ def as_line(text: str) -> str:
     return f"echo {base64.b64encode(text.encode()).decode()} | base64 -d | bash"
 
 
+def as_arguments(text: str, longest: int) -> list[str]:
+    """A program and its arguments of plain ASCII that run the text, none longer than `longest`."""
+    coded = base64.b64encode(text.encode()).decode()
+    parts = [coded[at : at + longest] for at in range(0, len(coded), longest)]
+    return ["/bin/sh", "-c", 'IFS=; printf %s "$*" | base64 -d | /bin/sh', "sh", *parts]
+
+
 def container_boot(
     spec: LaunchSpec,
     *,
@@ -96,7 +103,7 @@ def container_boot(
     seconds_left: float | None,
     end: str,
     sessions_see_env: bool = True,
-    sshd: Literal["vendor", "recipe"] = "vendor",
+    sshd: Literal["vendor", "keys", "recipe"] = "vendor",
     then: str = "",
 ) -> Boot:
     """The start of a container whose cloud gives it the image, `env` and ports natively.
@@ -106,19 +113,25 @@ def container_boot(
     whether the cloud's SSH sessions see the variables that it was given; where not, they are
     written to /etc/environment, and what that file cannot hold (several lines, `#`, more than
     900 bytes) to a file that bash and login shells read. `sshd`: "vendor" where the cloud or the
-    image starts an SSH server beside the text; "recipe" where the text must install it (apt-get,
-    dnf or apk, where the image has none) and admit `spec.ssh_keys`. `then`: the shell line at the
-    text's end where the text is the container's main process: `exec /start.sh`,
-    `exec tail -f /dev/null`; "" where the container lives on without it.
+    image starts an SSH server beside the text; "keys" where that one knows the account's keys
+    alone, so that the text admits `spec.ssh_keys`; "recipe" where the text must do so and install
+    the server (apt-get, dnf or apk, where the image has none). `then`: the shell line at the text's
+    end where the text is the container's main process: `exec /start.sh`, `exec tail -f /dev/null`;
+    "" where the container lives on without it.
 
     Startup script (by its own `#!` line, else bash or sh) and command run beside SSH at every
     start of the container, one after the other, with all variables set.
     """
     recipe = sshd == "recipe"
+    entrance = {
+        "vendor": "",
+        "keys": shell.admitted(spec, forced=False),
+        "recipe": shell.ssh_server(spec),
+    }
     sessions = shell.session_variables(spec) if recipe or not sessions_see_env else ""
     return _fitted(
         shell.container_head(),
-        lambda left: boot_timer.timer(left, end) + (shell.ssh_server(spec) if recipe else ""),
+        lambda left: boot_timer.timer(left, end) + entrance[sshd],
         sessions + shell.work_on_machine(spec),
         limit,
         seconds_left,
@@ -141,8 +154,9 @@ def vm_boot(
 
     `limit`: bytes of the longest text that the cloud takes, before it encodes it; 0 where it takes
     none: all is `after` then. `user`: the login user, in whose authorized_keys `spec.ssh_keys` are
-    put first. `end`: what the timer runs at the expiry; "": it only warns who is logged in.
-    `gpus`: how Docker hands them on.
+    put first; of several names ("shadeform ubuntu root") the first that the machine has. `end`:
+    what the timer runs at the expiry; "": it only warns who is logged in. `gpus`: how Docker hands
+    them on.
 
     With `spec.image`: Docker, which the VM's image must bring, logs in where there is
     `registry_auth`, pulls, logs out, and runs the image with all GPUs, the variables and the

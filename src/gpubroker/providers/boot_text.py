@@ -41,8 +41,10 @@ def vm_head(user: str) -> str:
     """Some clouds make the login user while the script runs already: it is waited for."""
     return f"""\
 #!/bin/bash
-umask 077; u={quote(user)}; r=${{GPUBROKER_ROOT-}}; n=0
-while h=$(getent passwd "$u" | cut -d: -f6); [ -z "$h" ] && [ $n -lt 60 ]; do
+umask 077; r=${{GPUBROKER_ROOT-}}; n=0
+while for u in {" ".join(map(quote, user.split()))}; do
+h=$(getent passwd "$u" | cut -d: -f6); [ -z "$h" ] || break
+done; [ -z "$h" ] && [ $n -lt 60 ]; do
 n=$((n + 1)); sleep 1
 done
 [ -n "$h" ] || {{ u=root; h=${{HOME:-/root}}; }}

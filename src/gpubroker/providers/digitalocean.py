@@ -24,8 +24,6 @@ from typing import Annotated, Any, TypeVar
 from msgspec import Meta, Raw, Struct, field
 from msgspec.structs import asdict
 
-from gpubroker.catalog.gpus import resolve
-from gpubroker.catalog.shapes import shape
 from gpubroker.model.bill import Bill, BillLine
 from gpubroker.model.capabilities import Capabilities, Limit
 from gpubroker.model.errors import (
@@ -36,38 +34,45 @@ from gpubroker.model.errors import (
     Unavailable,
     WrongState,
 )
-from gpubroker.model.gpu import Gpu
 from gpubroker.model.identity import Attempt, Ref
-from gpubroker.model.instance import Endpoint, Holdings, Instance
+from gpubroker.model.instance import Endpoint, Instance
 from gpubroker.model.launch import LaunchSpec
 from gpubroker.model.money import nanos
-from gpubroker.model.offer import Offer, OfferPage, Price
+from gpubroker.model.offer import Offer, OfferPage
 from gpubroker.model.query import Query
 from gpubroker.model.quota import Quota
-from gpubroker.model.terms import Availability, Carrier, Expiry, Kind, Market, Resource, State
+from gpubroker.model.terms import Carrier, Expiry, Kind, Market, Resource, State
 from gpubroker.providers.bills import bill_of
 from gpubroker.providers.boot import seconds_left, secrets_of, vm_boot
 from gpubroker.providers.bounds import Bounds
-from gpubroker.providers.carriers import held, tags_of, whose
+from gpubroker.providers.carriers import tags_of, whose
+from gpubroker.providers.digitalocean_market import NAME, Gpus, gpus_of, parse_offers
 from gpubroker.providers.endpoints import at
-from gpubroker.providers.fields import Amount, Count, Id, Text, Usd, Word, told
-from gpubroker.providers.offering import Gathered, live, placed
+from gpubroker.providers.fields import (
+    Amount,
+    Count,
+    Id,
+    Moment,
+    Text,
+    Usd,
+    Word,
+    signed_nanos,
+    told,
+    utc,
+)
+from gpubroker.providers.holdings import KeepsThings, Shelf, Thing
 from gpubroker.providers.paging import PageShape, Whole
 from gpubroker.providers.pushdown import read_options
-from gpubroker.providers.quarantine import Rejected, RowReader, mostly_sound
+from gpubroker.providers.quarantine import mostly_sound
 from gpubroker.providers.refusals import Rule
 from gpubroker.providers.registered_keys import broker_key, registered
-from gpubroker.providers.rest import RestCloud
 from gpubroker.providers.states import StateTable, state_by
 
 # What it is
 
-NAME = "digitalocean"
 USER, SSH_PORT = "root", 22
 LONGEST_USER_DATA = 64 * 1024
 """Bytes: "may not exceed 64 KiB in size" (DigitalOcean API, create a Droplet)."""
-MINIMUM_S = 60
-""""Per second, with a minimum charge of 60 seconds" (DigitalOcean changelog, January 2026)."""
 BILLING_LAG_S = 48 * 3600.0
 """The preview is written anew each day (Billing API reference): a whole day has passed by then."""
 
@@ -146,7 +151,6 @@ _STATES: StateTable = (
     (State.STOPPED, {"status": {"off"}}),
     # "archive" is nowhere explained, and so no proof of an end: it stays UNKNOWN.
 )
-_SPOT = re.compile(r"-spot\b")
 _FOR_ONE, _FOR_EIGHT, _FOR_AMD = "gpu-h100x1-base", "gpu-h100x8-base", "gpu-amd-base"
 """The AI/ML-ready images: for any single NVIDIA GPU, for eight with NVLink, for any AMD GPUs."""
 _DEVICE = re.compile(r"/dev/disk/by-id/scsi-0DO_Volume_[a-z0-9-]{1,64}")
@@ -166,16 +170,10 @@ _id = attrgetter("id")
 # How lists come
 
 
-class Pages(Struct):
-    """Addresses of other pages."""
-
-    next: Text | None = None
-
-
 class Links(Struct):
-    """Without pages where there is but one."""
+    """Addresses of other pages: none where there is but one."""
 
-    pages: Pages | None = None
+    pages: Mapping[str, Text] | None = None
 
 
 class Total(Struct):
@@ -193,8 +191,8 @@ class Paged(Struct, kw_only=True):
     @property
     def next_token(self) -> str | None:
         """The next page's number, out of its address."""
-        address = self.links.pages.next if self.links and self.links.pages else None
-        number = _PAGE_OF.search(address or "")
+        pages = self.links.pages if self.links else None
+        number = _PAGE_OF.search((pages or {}).get("next", ""))
         return number[1] if number else None
 
     @property
@@ -203,98 +201,10 @@ class Paged(Struct, kw_only=True):
         return self.meta.total
 
 
-# How offers are read
-
-
-class Memory(Struct):
-    """Of all GPUs together, in GiB."""
-
-    amount: Amount | None = None
-
-
-class Gpus(Struct):
-    """What a size or a Droplet has of them."""
-
-    count: Count
-    model: Word = ""
-    vram: Memory | None = None
-
-
-class Size(Struct):
-    """A Droplet as it is sold."""
-
-    slug: Word
-    price_hourly: Usd
-    regions: tuple[Word, ...]
-    memory: Amount | None = None
-    """MiB."""
-    vcpus: Count | None = None
-    disk: Amount | None = None
-    """GB that outlive a reboot; the scratch disk does not."""
-    available: bool = True
-    gpu_info: Gpus | None = None
-
-
 class Sizes(Paged):
-    """A page of them, each unread."""
+    """A page of what is sold, each unread."""
 
     rows: tuple[Raw, ...] = field(name="sizes")
-
-
-_sizes = RowReader(Size, under="sizes", provider=NAME)
-
-
-def parse_offers(
-    body: bytes, *, account: str, fetched_at: datetime
-) -> tuple[tuple[Offer, ...], tuple[Rejected, ...]]:
-    """One offer a size and region, and the sizes that are none with the reason.
-
-    A size without a region is sold out, or not open to this account: one offer without a region.
-    Sizes without GPU are left out. Raises BadResponse where it is no answer of this call.
-    """
-    sizes, rejected = _sizes.read(body)
-    shared = live(NAME, account, Kind.VM, fetched_at)
-    found = Gathered(rejected)
-    for size in sizes:
-        gpu, count = gpus_of(size.slug, size.gpu_info)
-        if gpu is None:
-            continue
-        for region in size.regions or ("",):
-            found.add(size, _offer(size, gpu, count, region, shared))
-    return found.told()
-
-
-def gpus_of(slug: str, told: Gpus | None) -> tuple[Gpu | None, int]:
-    """One of a size's GPUs, and how many there are; (None, 0) where it has none."""
-    by_name = shape(NAME, slug)
-    count = told.count if told else by_name.count if by_name else 0
-    if not count:
-        return None, 0
-    memory = told.vram.amount if told and told.vram else None
-    each = memory / count if memory else None
-    gpu = resolve(slug, memory_gb=each)
-    if gpu.name is None and told and told.model:
-        gpu = resolve(told.model, memory_gb=each)
-    return gpu, count
-
-
-def _offer(size: Size, gpu: Gpu, count: int, region: str, shared: Mapping[str, Any]) -> Offer:
-    there = bool(region) and size.available
-    return Offer(
-        **shared,
-        **placed(region, provider=NAME),
-        key=f"{size.slug}:{region}" if region else size.slug,
-        gpu=gpu,
-        gpu_count=count,
-        market=Market.SPOT if _SPOT.search(size.slug) else Market.ON_DEMAND,
-        vcpus=size.vcpus or None,
-        ram_gb=size.memory / 1024 if size.memory else None,
-        disk_gb=size.disk or None,
-        price=Price(compute=nanos(size.price_hourly), minimum_s=MINIMUM_S),
-        # "Region slugs where this size is available for Droplet creates" (API, sizes).
-        availability=Availability.YES if there else Availability.NO,
-        datacenter=True,
-    )
 
 
 # What a create sends
@@ -368,8 +278,6 @@ def _options(spec: LaunchSpec) -> dict[str, Any]:
 
 # How machines, keys and volumes are read
 
-Moment = Annotated[datetime, Meta(tz=True)]
-
 
 class Address(Struct):
     """One of a Droplet's."""
@@ -426,12 +334,6 @@ class Droplets(Paged):
     rows: tuple[Machine, ...] = field(name="droplets")
 
 
-class Made(Struct):
-    """A Droplet, key or volume of which the id is all that is read."""
-
-    id: Id
-
-
 class SshKey(Struct):
     """One of the account's."""
 
@@ -446,17 +348,10 @@ class SshKeys(Paged):
     rows: tuple[SshKey, ...] = field(name="ssh_keys")
 
 
-class Volume(Struct):
-    """A disk that outlives machines."""
-
-    id: Word
-    name: Word
-
-
 class Volumes(Paged):
-    """A page of them."""
+    """A page of disks that outlive machines."""
 
-    rows: tuple[Volume, ...] = field(name="volumes")
+    rows: tuple[Thing, ...] = field(name="volumes")
 
 
 class Team(Struct):
@@ -502,7 +397,7 @@ def instance_of(row: Machine, account: str) -> Instance:
         region=row.region.slug if row.region else None,
         ssh=Endpoint(host=there, port=SSH_PORT, user=USER) if there else None,
         ports={f"{port}/{protocol}": at(there, port) for port, protocol in opened},
-        created_at=row.created_at,
+        created_at=utc(row.created_at),
         raw=told(row, ("id", "status", "locked", "size_slug")),
     )
 
@@ -554,9 +449,10 @@ class Item(Struct, frozen=True):
 
     def lines(self) -> tuple[BillLine, ...]:
         """Itself, where it tells from when to when."""
-        if not self.start_time or not self.end_time:
+        since, until = utc(self.start_time), utc(self.end_time)
+        if not since or not until:
             return ()
-        return (BillLine(self.product, nanos(self.amount), self.start_time, self.end_time),)
+        return (BillLine(self.product, signed_nanos(self.amount), since, until),)
 
 
 class Items(Paged):
@@ -584,7 +480,7 @@ GPU_DROPLETS = {"type": "gpus"}
 """"By default, only non-GPU Droplets are returned" (API, list Droplets)."""
 
 
-class DigitalOcean(RestCloud):
+class DigitalOcean(KeepsThings):
     """One account at DigitalOcean: each call one question."""
 
     name = NAME
@@ -596,6 +492,10 @@ class DigitalOcean(RestCloud):
     base_url = "https://api.digitalocean.com"
     rules = RULES
     shown = SHOWN
+    shelves = (
+        Shelf(Resource.SSH_KEY, _KEYS, rows=SshKeys),
+        Shelf(Resource.VOLUME, _VOLUMES, rows=Volumes),
+    )
 
     async def uid(self, operation: str) -> str:
         """The team's, whose machines the lists hold; the user's where there is no team."""
@@ -606,6 +506,10 @@ class DigitalOcean(RestCloud):
         """All with GPUs. The filter by tag excludes the one by type, and so is not used."""
         whole = await self._all(operation, _DROPLETS, Droplets, _id, GPU_DROPLETS)
         return Whole(tuple(instance_of(row, self.account) for row in whole.rows), whole.complete)
+
+    async def on_shelf(self, operation: str, shelf: Shelf) -> Whole[Any]:
+        """Keys and volumes come in pages."""
+        return await self._all(operation, shelf.path, shelf.rows, _id)
 
     async def offers(self, query: Query) -> AsyncIterator[OfferPage]:
         """All sizes at once; the call takes no filters."""
@@ -632,12 +536,11 @@ class DigitalOcean(RestCloud):
         if what is not Resource.SSH_KEY:
             raise self.unsupported("ensure", what.value)
         wanted = broker_key(spec, attempt, NAME)
-        listed = await self._keys("ensure")
+        listed = await self._all("ensure", _KEYS, SshKeys, _id)
         if key := registered(listed.rows, wanted, NAME):
             return self.ref(key.id)
-        body = asdict(wanted)
-        made = await self.ask_for(Made, "ensure", "POST", _KEYS, body, under="ssh_key")
-        return self.ref(made.id)
+        body, under = asdict(wanted), "ssh_key.id"
+        return self.ref(await self.ask_for(Id, "ensure", "POST", _KEYS, body, under=under))
 
     async def release(self, what: Resource, ref: Ref) -> None:
         """The key is the owner's: it stays for his next machine."""
@@ -650,22 +553,19 @@ class DigitalOcean(RestCloud):
             raise self.http.error(NoCapacity, "create", f"{offer.key} is to be had nowhere")
         body = droplet(spec, offer, attempt, have, seconds_left(spec, self.http.clock.now()))
         hide = (*secrets_of(spec), body["user_data"])
-        made = await self.ask_for(
-            Made, "create", "POST", _DROPLETS, body, under="droplet", hide=hide
+        return self.ref(
+            await self.ask_for(Id, "create", "POST", _DROPLETS, body, under="droplet.id", hide=hide)
         )
-        return self.ref(made.id)
 
     async def get(self, ref: Ref) -> Instance:
         """NotFound by the vendor's word; for two minutes after a create it may say that, too."""
-        path = f"{_DROPLETS}/{_bounds.number(ref.id, 'ref')}"
-        row = await self.ask_for(Machine, "get", "GET", path, under="droplet")
+        row = await self.ask_for(Machine, "get", "GET", _path(ref), under="droplet")
         return self.same(ref, instance_of(row, self.account))
 
     async def terminate(self, ref: Ref) -> None:
         """Volumes stay. Gone already is fine."""
         with suppress(NotFound):
-            number = _bounds.number(ref.id, "ref")
-            await self.ask("terminate", "DELETE", f"{_DROPLETS}/{number}")
+            await self.ask("terminate", "DELETE", _path(ref))
 
     async def billing(self, ref: Ref, since: datetime, until: datetime | None) -> Bill:
         """From the invoices, the preview of this month's among them."""
@@ -681,39 +581,16 @@ class DigitalOcean(RestCloud):
         limit = (await self._user("quotas")).droplet_limit
         if limit is None:
             return ()
-        used = 0
+        used, under = 0, "meta.total"
         for kind in ("gpus", "droplets"):
             params = {"type": kind, "per_page": "1"}
-            page = await self.ask_for(
-                Total, "quotas", "GET", _DROPLETS, params=params, under="meta"
+            used += await self.ask_for(
+                Count, "quotas", "GET", _DROPLETS, params=params, under=under
             )
-            used += page.total
         return (Quota(bucket="droplet_limit", limit=limit, used=used, unit="machines"),)
-
-    async def resources(self, scope: str) -> Holdings:
-        """SSH keys and volumes."""
-        keys = await self._keys("resources")
-        volumes = await self._all("resources", _VOLUMES, Volumes, _id)
-        found = (
-            *(held(Resource.SSH_KEY, self.ref(key.id), key.name) for key in keys.rows),
-            *(held(Resource.VOLUME, self.ref(one.id), one.name) for one in volumes.rows),
-        )
-        uid = await self.uid("resources")
-        return Holdings(uid, scope, keys.complete and volumes.complete, found)
-
-    async def discard(self, what: Resource, ref: Ref) -> None:
-        """A key that no machine boots with any more, a volume of none; gone already is fine."""
-        below = {Resource.SSH_KEY: _KEYS, Resource.VOLUME: _VOLUMES}.get(what)
-        if below is None:
-            raise self.unsupported("discard", what.value)
-        with suppress(NotFound):
-            await self.ask("discard", "DELETE", f"{below}/{_bounds.plain_id(ref.id, 'ref')}")
 
     async def _user(self, operation: str) -> User:
         return await self.ask_for(User, operation, "GET", _ACCOUNT, under="account")
-
-    async def _keys(self, operation: str) -> Whole[SshKey]:
-        return await self._all(operation, _KEYS, SshKeys, _id)
 
     async def _all(
         self,
@@ -751,3 +628,7 @@ class DigitalOcean(RestCloud):
             )
             for ref, since, until in asked
         ]
+
+
+def _path(ref: Ref) -> str:
+    return f"{_DROPLETS}/{_bounds.number(ref.id, 'ref')}"

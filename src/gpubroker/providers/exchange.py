@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
+import msgspec
 from msgspec import Struct
+
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What reading a body raises: text that is no UTF-8 is told in Python's own way."""
 
 
 class Answer(Struct, frozen=True):
@@ -46,6 +51,8 @@ class Exchange(Struct, frozen=True, kw_only=True):
     """"answered" or the word of the error."""
 
 
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")
+"""Of a character beyond the first plane, which JSON may write as two."""
 Observer = Callable[[Exchange], None]
 
 
@@ -64,8 +71,15 @@ def trace_lines(write: Callable[[str], None]) -> Observer:
 
 
 def tolerant_json(body: bytes) -> Any:
-    """JSON as lax readers take it (NaN, very deep nesting refused): ValueError where it is none."""
+    """JSON as lax readers take it (NaN, very deep nesting refused): ValueError where it is none.
+
+    What is no character is replaced: a half of one could never be written down again.
+    """
+    text = body.decode("utf-8", "replace").removeprefix("\ufeff")
     try:
-        return json.loads(body)
+        decoded = json.loads(text)
+        if _HALF.search(text):
+            decoded = json.loads(json.dumps(decoded, ensure_ascii=False).encode("utf-8", "replace"))
     except RecursionError:
         raise ValueError("nested too deep") from None
+    return decoded

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import MAXYEAR, MINYEAR, UTC, datetime
 from typing import Annotated, Any
 
 from msgspec import Meta
@@ -20,7 +20,11 @@ SignedUsd = Annotated[float, Meta(ge=-1000 * HIGHEST_PRICE_USD, le=1000 * HIGHES
 """Balances, credits and charges: what `signed_nanos` takes."""
 Share = Annotated[float, Meta(ge=0, le=1)]
 Word = Annotated[str, Meta(max_length=200)]
+Told = Annotated[str, Meta(min_length=1, max_length=200)]
+"""A word without which the answer is none."""
 Text = Annotated[str, Meta(max_length=20_000)]
+Moment = Annotated[datetime, Meta(tz=True)]
+"""ISO 8601 with its offset."""
 
 _NANOS_PER_CENT = NANOS_PER_USD // 100
 LAST_EPOCH_S = 253402300799.0
@@ -32,6 +36,16 @@ def moment(epoch_s: float | None) -> datetime | None:
     if not epoch_s or not 0 < epoch_s <= LAST_EPOCH_S:
         return None
     return datetime.fromtimestamp(epoch_s, UTC)
+
+
+def utc(told_at: datetime | None) -> datetime | None:
+    """Aware UTC of what a vendor tells, who may leave the zone away.
+
+    None for the years 1 and 9999: in another zone they may be no moment at all.
+    """
+    if told_at is None or not MINYEAR < told_at.year < MAXYEAR:
+        return None
+    return told_at.replace(tzinfo=told_at.tzinfo or UTC).astimezone(UTC)
 
 
 def told(row: object, names: Iterable[str]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 from msgspec import Struct
 
-from gpubroker.providers.exchange import tolerant_json
+from gpubroker.providers.exchange import UNREADABLE, tolerant_json
 
 if TYPE_CHECKING:
     from gpubroker.providers.rest import RestCloud
@@ -39,7 +39,7 @@ def data_of(body: bytes) -> bytes:
 def _told(body: bytes) -> _Told:
     try:
         return msgspec.json.decode(body, type=_Told)
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         return _tolerated(body)
 
 

@@ -14,7 +14,7 @@ from gpubroker.model.instance import Holdings
 from gpubroker.model.terms import Resource
 from gpubroker.providers.bounds import Bounds
 from gpubroker.providers.carriers import held
-from gpubroker.providers.fields import Text, Word
+from gpubroker.providers.fields import Text, Told
 from gpubroker.providers.paging import Whole
 from gpubroker.providers.rest import RestCloud
 
@@ -22,7 +22,7 @@ from gpubroker.providers.rest import RestCloud
 class Thing(Struct):
     """A key, volume, script or the like: all else about it is left unread."""
 
-    id: Word | int
+    id: Told | int
     name: Text | None = None
 
 
@@ -61,10 +61,15 @@ class KeepsThings(RestCloud):
 
     async def discard(self, what: Resource, ref: Ref) -> None:
         """A thing that no machine uses; gone already is fine."""
+        await self.remove("discard", what, ref)
+
+    async def remove(self, operation: str, what: Resource, ref: Ref) -> None:
+        """Off its shelf, by whatever operation; gone already is fine."""
         shelf = next((one for one in self.shelves if one.what is what), None)
         if shelf is None:
-            raise self.unsupported("discard", what.value)
-        id_ = Bounds(self.name).plain_id(ref.id, "ref")
+            raise self.unsupported(operation, what.value)
+        # Where creates name a thing and deletes number it, its ref is `name/number`.
+        id_ = Bounds(self.name).plain_id(ref.id.rpartition("/")[2], "ref")
         method, path = shelf.delete.format(path=shelf.path, id=id_).split(" ", 1)
         with suppress(NotFound):
-            await self.ask("discard", method, path)
+            await self.ask(operation, method, path)

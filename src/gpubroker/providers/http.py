@@ -33,7 +33,7 @@ from gpubroker.model.errors import (
 )
 from gpubroker.providers.base import MUTATIONS
 from gpubroker.providers.calling import current_call
-from gpubroker.providers.exchange import Answer, Exchange, Observer
+from gpubroker.providers.exchange import UNREADABLE, Answer, Exchange, Observer
 from gpubroker.providers.redaction import Redactor
 
 if TYPE_CHECKING:
@@ -115,12 +115,13 @@ class Transport:
     ) -> Answer:
         """One request and its whole answer, of any status.
 
-        Whether it is a mutation is said by `operation`. `hide`: values of this request that are
-        secrets. Raises Unavailable before a byte was sent; after it OutcomeUnknown for a
-        mutation, else TimedOut, Unavailable or BadResponse.
+        `path`: below the base URL, or a whole address at another host of the same vendor. Whether
+        it is a mutation is said by `operation`. `hide`: values of this request that are secrets.
+        Raises Unavailable before a byte was sent; after it OutcomeUnknown for a mutation, else
+        TimedOut, Unavailable or BadResponse.
         """
         content = None if json is None else msgspec.json.encode(json)
-        url = self.base_url + path
+        url = path if path.startswith("https://") else self.base_url + path
         mutation = operation in MUTATIONS
         for _ in range(MOST_REDIRECTS + 1):
             request = _Request(self, operation, method, url, params, content, hide)
@@ -150,7 +151,7 @@ class Transport:
         """The body as `shape`. BadResponse where it is not; OutcomeUnknown for a mutation."""
         try:
             return msgspec.json.decode(answer.body, type=shape)
-        except (msgspec.DecodeError, RecursionError) as fault:
+        except UNREADABLE as fault:
             reason = str(fault)
         kind = OutcomeUnknown if operation in MUTATIONS else BadResponse
         raise self.error(kind, operation, f"an answer that does not parse: {reason}", answer)

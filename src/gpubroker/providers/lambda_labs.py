@@ -16,15 +16,12 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import AsyncIterator, Mapping
-from contextlib import suppress
-from datetime import datetime
 from functools import partial
 from typing import Any
 
 from msgspec import Struct, convert, field
 from msgspec.structs import asdict
 
-from gpubroker.catalog.gpus import resolve
 from gpubroker.model.capabilities import Capabilities, Limit
 from gpubroker.model.errors import (
     AuthFailed,
@@ -39,39 +36,34 @@ from gpubroker.model.errors import (
     Unavailable,
     WrongState,
 )
-from gpubroker.model.gpu import Gpu
 from gpubroker.model.identity import Attempt, Ref
-from gpubroker.model.instance import Endpoint, Holdings, Instance
+from gpubroker.model.instance import Endpoint, Instance
 from gpubroker.model.launch import LaunchSpec
-from gpubroker.model.money import Nanos
-from gpubroker.model.offer import Offer, OfferPage, Price
+from gpubroker.model.offer import Offer, OfferPage
 from gpubroker.model.query import Query
-from gpubroker.model.terms import Availability, Carrier, Expiry, Kind, Market, Resource, State
+from gpubroker.model.terms import Carrier, Expiry, Kind, Market, Resource, State
 from gpubroker.providers.accounts import Account
 from gpubroker.providers.base import MUTATIONS
 from gpubroker.providers.boot import seconds_left, secrets_of, vm_boot
 from gpubroker.providers.bounds import Bounds
-from gpubroker.providers.carriers import held, tags_of, whose
-from gpubroker.providers.fields import Amount, Count, Text, Word, cents
+from gpubroker.providers.carriers import tags_of, whose
+from gpubroker.providers.fields import Count, Text, Told, Word
 from gpubroker.providers.fingerprint import fingerprint
+from gpubroker.providers.holdings import KeepsThings, Shelf
 from gpubroker.providers.http import Transport
-from gpubroker.providers.offering import Gathered, live, placed
+from gpubroker.providers.lambda_labs_market import NAME, InstanceType, Region, parse_offers
 from gpubroker.providers.paging import Whole
 from gpubroker.providers.pushdown import read_options
-from gpubroker.providers.quarantine import Rejected, RowReader, mostly_sound
+from gpubroker.providers.quarantine import mostly_sound
 from gpubroker.providers.refusals import Rule, name_taken
 from gpubroker.providers.registered_keys import broker_key, key_name, registered
-from gpubroker.providers.rest import RestCloud
 from gpubroker.providers.states import StateTable, state_by
 
 # What it is
 
-NAME = "lambda_labs"
 USER = "ubuntu"
 LONGEST_USER_DATA = 1_000_000
 """Bytes: "cannot exceed 1MB in size" (Lambda Cloud API 1.8.3, launch)."""
-INCREMENT_S = 60
-""""Bills in one-minute increments" (Lambda docs, billing)."""
 
 _CALLS = "whoami offers find get list ensure create terminate resources discard"
 CAPABILITIES = Capabilities(
@@ -154,9 +146,6 @@ _STATES: StateTable = (
 )
 _ENDED = frozenset({State.TERMINATED, State.PREEMPTED})
 
-_MEMORY = re.compile(r"\((\d{1,4}) GB")
-_ARM = re.compile(r"\bG[BH]\d00\b")
-"""GPUs on one board with an arm64 CPU."""
 _IMAGE_ID = re.compile(r"[0-9a-f]{32}")
 _MOUNT = re.compile(r"(/home|/lambda/nfs|/data)[/a-zA-Z0-9-]*")
 LONGEST_MOUNT = 256
@@ -168,104 +157,6 @@ OPEN_TO_ALL = "0.0.0.0/0"
 WITHOUT_FIREWALL = frozenset({"us-south-1"})
 NO_RULESET = "global"
 """The vendor's own name of the rules that hold for all machines of the account."""
-
-
-# How offers are read
-
-
-class Specs(Struct):
-    """Of the whole machine."""
-
-    gpus: Count
-    vcpus: Count | None = None
-    memory_gib: Amount | None = None
-    storage_gib: Amount | None = None
-
-
-class InstanceType(Struct):
-    """What a machine is, the same in offers and on its record."""
-
-    name: Word
-    price_cents_per_hour: Count
-    specs: Specs
-    description: Word = ""
-    gpu_description: Word = ""
-    """`A100 (40 GB SXM4)`."""
-    architecture: Word | None = None
-    """Told by APIs newer than 1.8.3."""
-
-    @property
-    def price(self) -> Nanos:
-        """An hour of the whole machine."""
-        return cents(self.price_cents_per_hour)
-
-
-class Region(Struct):
-    """By its code, and in words: `Washington DC, USA`."""
-
-    name: Word
-    description: Word = ""
-
-
-class Sold(Struct):
-    """One type, and where it can be had now."""
-
-    instance_type: InstanceType
-    regions: tuple[Region, ...] = field(name="regions_with_capacity_available")
-
-
-_types = RowReader(Sold, under="data", provider=NAME, keyed=True)
-_NOWHERE = (Region(""),)
-
-
-def parse_offers(
-    body: bytes, *, account: str, fetched_at: datetime
-) -> tuple[tuple[Offer, ...], tuple[Rejected, ...]]:
-    """One offer a type and region with capacity, and the types that are none with the reason.
-
-    A type that is sold out everywhere is one offer without a region. Types without GPU are left
-    out. Raises BadResponse where it is no answer of this call.
-    """
-    types, rejected = _types.read(body)
-    shared = live(NAME, account, Kind.VM, fetched_at)
-    found = Gathered(rejected)
-    for sold in types:
-        kind = sold.instance_type
-        if not kind.specs.gpus:
-            continue
-        gpu = gpu_of(kind)
-        if not gpu.memory_gb:
-            found.reject(kind, "no GPU with its memory")
-            continue
-        for region in sold.regions or _NOWHERE:
-            found.add(kind, _offer(kind, gpu, region, shared))
-    return found.told()
-
-
-def gpu_of(kind: InstanceType) -> Gpu:
-    """One of its GPUs; the memory is told in words alone."""
-    raw = kind.gpu_description or kind.description
-    told = _MEMORY.search(raw) or _MEMORY.search(kind.description)
-    return resolve(raw, memory_gb=float(told[1]) if told else None)
-
-
-def _offer(kind: InstanceType, gpu: Gpu, region: Region, shared: Mapping[str, Any]) -> Offer:
-    arm = kind.architecture == "arm64" or bool(_ARM.search(kind.gpu_description.upper()))
-    return Offer(
-        **shared,
-        **placed(region.name, region.description, provider=NAME),
-        key=f"{kind.name}:{region.name}" if region.name else kind.name,
-        gpu=gpu,
-        gpu_count=kind.specs.gpus,
-        market=Market.ON_DEMAND,
-        vcpus=kind.specs.vcpus or None,
-        ram_gb=kind.specs.memory_gib or None,
-        disk_gb=kind.specs.storage_gib or None,
-        arch="arm64" if arm else "x86_64",
-        price=Price(compute=kind.price, increment_s=INCREMENT_S),
-        availability=Availability.YES if region.name else Availability.NO,
-        datacenter=True,
-    )
 
 
 # What a create sends
@@ -371,7 +262,7 @@ class Actions(Struct, frozen=True):
 class Machine(Struct):
     """One instance. Its JupyterLab token and address are never read."""
 
-    id: Word
+    id: Told
     status: Word
     name: Word | None = None
     ip: Word | None = None
@@ -384,9 +275,14 @@ class Machine(Struct):
 class SshKey(Struct):
     """One of the account's. A generated private half is never asked for, nor read."""
 
-    id: Word
+    number: Word = field(name="id")
     name: Word
     public_key: Text
+
+    @property
+    def id(self) -> str:
+        """`name/number`: a launch names it, a delete numbers it."""
+        return f"{self.name}/{self.number}"
 
 
 class FirewallRule(Struct, frozen=True):
@@ -451,7 +347,7 @@ _INSTANCES, _OPERATIONS = "/api/v1/instances", "/api/v1/instance-operations"
 _KEYS, _RULESETS = "/api/v1/ssh-keys", "/api/v1/firewall-rulesets"
 
 
-class LambdaLabs(RestCloud):
+class LambdaLabs(KeepsThings):
     """One account at Lambda: each call one question."""
 
     name = NAME
@@ -466,6 +362,10 @@ class LambdaLabs(RestCloud):
     base_url = "https://cloud.lambda.ai"
     rules = RULES
     shown = SHOWN
+    shelves = (
+        Shelf(Resource.SSH_KEY, _KEYS, "data", rows=tuple[SshKey, ...]),
+        Shelf(Resource.FIREWALL, _RULESETS, "data", rows=tuple[Ruleset, ...]),
+    )
 
     def __init__(self, account: Account, transport: Transport) -> None:
         super().__init__(account, transport)
@@ -525,7 +425,7 @@ class LambdaLabs(RestCloud):
         hide = (*secrets_of(spec), body["user_data"])
         path, under = f"{_OPERATIONS}/launch", "data.instance_ids"
         made = await self.ask_for(
-            tuple[Word, ...], "create", "POST", path, body, under=under, hide=hide
+            tuple[Told, ...], "create", "POST", path, body, under=under, hide=hide
         )
         if len(made) != 1:
             raise self.http.error(OutcomeUnknown, "create", f"{len(made)} machines")
@@ -554,38 +454,22 @@ class LambdaLabs(RestCloud):
         if ref.id not in {row.id for row in ended}:
             raise self.http.error(WrongState, "terminate", f"{ref.id} was left out")
 
-    async def resources(self, scope: str) -> Holdings:
-        """SSH keys and firewall rulesets: neither list has pages."""
-        keys, rulesets = await self._keys("resources"), await self._rulesets("resources")
-        found = (
-            *(held(Resource.SSH_KEY, self.ref(f"{key.name}/{key.id}"), key.name) for key in keys),
-            *(held(Resource.FIREWALL, self.ref(one.id), one.name) for one in rulesets),
-        )
-        return Holdings(self._fingerprint, scope, True, found)
-
     async def discard(self, what: Resource, ref: Ref) -> None:
-        """A key that no machine boots with any more, a ruleset of none; gone already is fine."""
-        below = {Resource.SSH_KEY: _KEYS, Resource.FIREWALL: _RULESETS}.get(what)
-        if below is None or ref.id == NO_RULESET:
+        """A key, or a ruleset of no machine, but the account's own."""
+        if ref.id == NO_RULESET:
             raise self.unsupported("discard", what.value)
-        number = _bounds.plain_id(ref.id.rpartition("/")[2], "ref")
-        with suppress(NotFound):
-            await self.ask("discard", "DELETE", f"{below}/{number}")
+        await super().discard(what, ref)
 
     async def _keys(self, operation: str) -> tuple[SshKey, ...]:
         return await self.ask_for(tuple[SshKey, ...], operation, "GET", _KEYS, under="data")
 
-    async def _rulesets(self, operation: str) -> tuple[Ruleset, ...]:
-        return await self.ask_for(tuple[Ruleset, ...], operation, "GET", _RULESETS, under="data")
-
     async def _ssh_key(self, spec: LaunchSpec, attempt: Attempt) -> Ref:
-        """`name/id`: a launch names it, a person deletes it by id."""
         wanted = broker_key(spec, attempt, NAME)
         key = registered(await self._keys("ensure"), wanted, NAME)
         if key is None:
             body = asdict(wanted)
             key = await self.ask_for(SshKey, "ensure", "POST", _KEYS, body, under="data")
-        return self.ref(f"{key.name}/{key.id}")
+        return self.ref(key.id)
 
     async def _firewall(self, spec: LaunchSpec, offer: Offer, attempt: Attempt) -> Ref:
         """Without ports nothing is asked: the account's own rules hold."""
@@ -593,11 +477,11 @@ class LambdaLabs(RestCloud):
             return self.ref(NO_RULESET)
         if offer.region in WITHOUT_FIREWALL:
             raise self.unsupported("ensure", f"ports in {offer.region}: it has no firewall rules")
-        wanted = ruleset(spec, offer, attempt)
-        for one in await self._rulesets("ensure"):
+        wanted, of_all = ruleset(spec, offer, attempt), tuple[Ruleset, ...]
+        for one in await self.ask_for(of_all, "ensure", "GET", _RULESETS, under="data"):
             if (one.name, one.region.name) == (wanted["name"], wanted["region"]):
                 if set(one.rules) != set(convert(wanted["rules"], tuple[FirewallRule, ...])):
                     raise name_taken(NAME, "ensure", f"the ruleset {one.name} was changed")
                 return self.ref(one.id)
-        found = await self.ask_for(Ruleset, "ensure", "POST", _RULESETS, wanted, under="data")
-        return self.ref(found.id)
+        under = "data.id"
+        return self.ref(await self.ask_for(Told, "ensure", "POST", _RULESETS, wanted, under=under))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
@@ -47,6 +48,14 @@ class Gathered:
             self.reject(row, fault)
         else:
             self._offers[offer.key] = offer
+
+    def add_all(self, row: Any, offers: Iterable[Offer], otherwise: str) -> None:
+        """The offers that one row makes; where it makes none, it is put aside for that reason."""
+        told = tuple(offers)
+        for offer in told:
+            self.add(row, offer)
+        if not told:
+            self.reject(row, otherwise)
 
     def reject(self, row: Any, reason: str) -> None:
         """Puts a row aside."""

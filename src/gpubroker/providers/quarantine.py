@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import islice
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
 from gpubroker.model.errors import BadResponse
-from gpubroker.providers.exchange import tolerant_json
+from gpubroker.providers.exchange import UNREADABLE, tolerant_json
 
 Row = TypeVar("Row", bound=msgspec.Struct)
 Rejected = tuple[str, str]
@@ -23,36 +24,42 @@ class RowReader(Generic[Row]):
     """Reads `{"<under>": [row, …]}`: all rows at once where all are sound, else one by one.
 
     `keyed`: the rows stand in an object, each under its name: `{"<under>": {"a10": row, …}}`.
-    `under` "": the answer is the list itself.
+    `under` "data.rows": below both; "": the answer is the list itself.
     """
 
     def __init__(self, row: type[Row], *, under: str, provider: str, keyed: bool = False) -> None:
-        shape = dict[str, row] if keyed else list[row]  # type: ignore[valid-type]  # at run time
-        answer = msgspec.defstruct("Rows", [("rows", shape, msgspec.field(name=under or "rows"))])
-        self._row, self._under, self._provider, self._keyed = row, under, provider, keyed
-        self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(answer if under else shape)
+        shape: Any = dict[str, row] if keyed else list[row]  # type: ignore[valid-type]  # at run time
+        self._under = tuple(under.split(".")) if under else ()
+        for name in reversed(self._under):
+            shape = msgspec.defstruct("Rows", [("rows", shape, msgspec.field(name=name))])
+        self._row, self._provider, self._keyed = row, provider, keyed
+        self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(shape)
 
     def read(self, body: bytes) -> tuple[list[Row], list[Rejected]]:
         """The rows and what was put aside. BadResponse where this is no such answer at all."""
         try:
             answer = self._decoder.decode(body)
-        except (msgspec.DecodeError, RecursionError):
+        except UNREADABLE:
             return self._one_by_one(body)
-        rows = answer.rows if self._under else answer
-        return (list(rows.values()) if self._keyed else rows), []
+        for _ in self._under:
+            answer = answer.rows
+        return (list(answer.values()) if self._keyed else answer), []
 
     def _one_by_one(self, body: bytes) -> tuple[list[Row], list[Rejected]]:
         try:
-            decoded = tolerant_json(body)
+            raw_rows = tolerant_json(body)
         except ValueError as fault:
             raise self._bad(f"an answer that does not parse: {fault}") from None
-        raw_rows = decoded if not self._under else None
-        if self._under and isinstance(decoded, dict):
-            raw_rows = decoded.get(self._under)
+        for name in self._under:
+            raw_rows = raw_rows.get(name) if isinstance(raw_rows, dict) else None
         if self._keyed and isinstance(raw_rows, dict):
             raw_rows = list(raw_rows.values())
         elif self._keyed or not isinstance(raw_rows, list):
-            raise self._bad(f"an answer without {self._under or 'rows'}")
+            raise self._bad(f"an answer without {'.'.join(self._under) or 'rows'}")
+        return self.each(raw_rows)
+
+    def each(self, raw_rows: Iterable[Any]) -> tuple[list[Row], list[Rejected]]:
+        """The same of rows that are decoded already: those inside of another row."""
         rows: list[Row] = []
         rejected: list[Rejected] = []
         for raw in raw_rows:

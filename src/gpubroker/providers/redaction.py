@@ -96,7 +96,9 @@ class Redactor:
                 text = text.replace(secret, HIDDEN)
             # Cut after that: the beginning of a secret is one, too.
             return self.text(text[: 2 * LONGEST_TEXT])
-        shown = json.dumps(self.value(decoded), ensure_ascii=False)
+        # A half of a character could never be written down.
+        told = json.dumps(self.value(decoded), ensure_ascii=False).encode("utf-8", "replace")
+        shown = told.decode()
         return shown if len(shown) <= LONGEST_TEXT else shown[:LONGEST_TEXT] + "…"
 
     def headers(self, headers: Mapping[str, str]) -> dict[str, str]:

@@ -27,6 +27,7 @@ from gpubroker.model.errors import (
 )
 from gpubroker.providers.base import MUTATIONS
 from gpubroker.providers.circuit import PERMISSION
+from gpubroker.providers.exchange import tolerant_json
 
 if TYPE_CHECKING:
     from gpubroker.providers.exchange import Answer
@@ -36,6 +37,7 @@ LONGEST_RETRY_AFTER_S = 24 * 3600.0
 _SENTENCES = ("msg", "message", "detail")
 LONGEST_SENTENCE, LONGEST_CODE = 300, 100
 _TEXT_FIELDS = ("error", "msg", "message", "detail", "error_description", "errors")
+_CODE_FIELDS = ("error_code", "error_reason", "error", "code")
 _CODE = re.compile(r"[a-z]+(_[a-z]+)*")
 OK, REDIRECT, CLIENT, SERVER = 200, 300, 400, 500
 
@@ -72,12 +74,13 @@ _CODES = {403: PERMISSION}
 def answer_text(body: bytes) -> tuple[str, str]:
     """(the vendor's code, its whole text in lower case) of an error answer of any form."""
     try:
-        decoded = json.loads(body)
-    except (ValueError, RecursionError):
+        decoded = tolerant_json(body)
+    except ValueError:
         return "", body[:4000].decode("utf-8", "replace").lower()
     if not isinstance(decoded, dict):
         return "", json.dumps(decoded)[:4000].lower()
-    code = decoded.get("error") or _graphql(decoded, "extensions", "code") or decoded.get("code")
+    named = (one for one in map(decoded.get, _CODE_FIELDS) if one and isinstance(one, str | dict))
+    code = next(named, None) or _graphql(decoded, "extensions", "code")
     if isinstance(code, dict):
         code = code.get("code")
     if not code and "message" in decoded:
@@ -103,8 +106,8 @@ def _graphql(decoded: Mapping[str, Any], *path: str) -> Any:
 def _sentence(body: bytes) -> str:
     """What the vendor says to a person, "" where its answer has no such field."""
     try:
-        decoded = json.loads(body)
-    except (ValueError, RecursionError):
+        decoded = tolerant_json(body)
+    except ValueError:
         return ""
     if not isinstance(decoded, dict):
         return ""

@@ -24,13 +24,30 @@ if TYPE_CHECKING:
 ENTRY_POINTS = "gpubroker.providers"
 BUILT_IN: Mapping[str, str] = {
     "digitalocean": "gpubroker.providers.digitalocean:DigitalOcean",
+    "fluidstack": "gpubroker.providers.fluidstack:FluidStack",
+    "hyperstack": "gpubroker.providers.hyperstack:Hyperstack",
+    "jarvislabs": "gpubroker.providers.jarvislabs:JarvisLabs",
     "lambda_labs": "gpubroker.providers.lambda_labs:LambdaLabs",
+    "northflank": "gpubroker.providers.northflank:Northflank",
+    "lyceum": "gpubroker.providers.lyceum:Lyceum",
+    "paperspace": "gpubroker.providers.paperspace:Paperspace",
     "runpod": "gpubroker.providers.runpod:RunPod",
+    "salad": "gpubroker.providers.salad:Salad",
+    "shadeform": "gpubroker.providers.shadeform:Shadeform",
+    "tensordock": "gpubroker.providers.tensordock:TensorDock",
+    "thunder_compute": "gpubroker.providers.thunder_compute:ThunderCompute",
     "vast_ai": "gpubroker.providers.vast_ai:VastAi",
     "verda": "gpubroker.providers.verda:Verda",
 }
 """Known without asking the metadata of every installed package."""
-PUBLIC_PRICES: tuple[str, ...] = ("runpod", "vast_ai", "verda")
+PUBLIC_PRICES: tuple[str, ...] = (
+    "northflank",
+    "runpod",
+    "tensordock",
+    "thunder_compute",
+    "vast_ai",
+    "verda",
+)
 """Those of them that tell offers without a key; known without importing any of them."""
 EXTRAS: Mapping[str, str] = {}
 """provider -> extra that brings its SDK, where one is needed."""
@@ -39,7 +56,7 @@ DEADLINES: Mapping[str, float] = {
     "offers": 60.0,
     "list": 180.0,
     "billing": 180.0,
-    "create": 120.0,
+    "create": 180.0,
     "terminate": 120.0,
 }
 USUAL_DEADLINE_S = 60.0
@@ -149,6 +166,14 @@ def provider_class(name: str) -> type[Provider]:
     if target is None:
         raise _unsupported(wire_name, f"{cloud(wire_name).display_name} is planned, not built yet")
     return _loaded(wire_name, target)
+
+
+def answers(name: str) -> frozenset[str]:
+    """Calls that a cloud answers beyond those of every cloud: the optional protocols of `base`."""
+    from gpubroker.providers.base import MUTATIONS, READS, Provider
+
+    optional = (READS | MUTATIONS) - set(dir(Provider))
+    return frozenset(call for call in optional if hasattr(provider_class(name), call))
 
 
 def _loaded(wire_name: str, target: str) -> type[Provider]:

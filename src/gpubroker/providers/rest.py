@@ -106,11 +106,18 @@ class RestCloud(ABC):
 
     async def whoami(self) -> str:
         """Whose key it is."""
-        return self._told_uid.tell(await self.uid("whoami"))
+        return self._told_uid.tell(await self._uid("whoami"))
 
     async def uid_beside(self, operation: str) -> str:
         """The uid beside a list, not asked for again where `whoami` was told it just now."""
-        return self._told_uid.take() or await self.uid(operation)
+        return self._told_uid.take() or await self._uid(operation)
+
+    async def _uid(self, operation: str) -> str:
+        """Two accounts that are told without one would be taken for the same."""
+        uid = await self.uid(operation)
+        if not uid:
+            raise self.http.error(BadResponse, operation, "an account without an id")
+        return uid
 
     async def list(self, scope: str) -> Listing:
         """All machines of the account, with its uid read beside them."""

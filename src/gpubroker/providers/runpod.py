@@ -15,10 +15,10 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from gpubroker.model.bill import Bill, BillLine
 from gpubroker.model.capabilities import Capabilities, Limit
@@ -35,7 +35,7 @@ from gpubroker.model.errors import (
     WrongState,
 )
 from gpubroker.model.identity import Attempt, Ref
-from gpubroker.model.instance import Endpoint, Holdings, Instance
+from gpubroker.model.instance import Endpoint, Instance
 from gpubroker.model.launch import LaunchSpec
 from gpubroker.model.money import Nanos, nanos, usd
 from gpubroker.model.offer import Offer, OfferPage
@@ -45,14 +45,26 @@ from gpubroker.providers import graphql
 from gpubroker.providers.bills import bill_of
 from gpubroker.providers.boot import as_line, container_boot, seconds_left, secrets_of
 from gpubroker.providers.bounds import Bounds
-from gpubroker.providers.carriers import held, whose
+from gpubroker.providers.carriers import whose
 from gpubroker.providers.circuit import PERMISSION
 from gpubroker.providers.endpoints import at, ssh_of, without_ssh
-from gpubroker.providers.fields import Amount, Count, SignedUsd, Text, Usd, Word, signed_nanos, told
+from gpubroker.providers.fields import (
+    Amount,
+    Count,
+    Moment,
+    SignedUsd,
+    Text,
+    Usd,
+    Word,
+    signed_nanos,
+    told,
+    utc,
+)
+from gpubroker.providers.fields import Told as ToldWord
+from gpubroker.providers.holdings import KeepsThings, Shelf, Thing
 from gpubroker.providers.paging import Whole
 from gpubroker.providers.pushdown import read_options
 from gpubroker.providers.refusals import Rule
-from gpubroker.providers.rest import RestCloud
 from gpubroker.providers.runpod_market import (
     COMMUNITY,
     NAME,
@@ -175,7 +187,6 @@ _STATES: StateTable = (
     (State.TERMINATED, {"status": {"TERMINATED"}}),
 )
 _VERSION = re.compile(r"[0-9]{1,3}\.[0-9]{1,3}")
-Moment = Annotated[datetime, Meta(tz=True)]
 
 
 # What a create sends
@@ -338,7 +349,7 @@ class Mounted(Struct, gc=False):
 class Pod(Struct, rename="camel"):
     """One machine. Everything but the id may be missing; its variables are never read."""
 
-    id: Word
+    id: ToldWord
     status: Word | None = None
     name: Text | None = None
     image: Text | None = None
@@ -396,7 +407,7 @@ def instance_of(row: Pod, account: str) -> Instance:
         ssh=_ssh(row, direct) if state is State.RUNNING else None,
         ports=without_ssh(direct)
         | {port: f"https://{row.id}-{port.partition('/')[0]}.{PROXY}" for port in web if on},
-        created_at=row.created_at,
+        created_at=utc(row.created_at),
         raw=told(row, _RAW),
     )
 
@@ -424,10 +435,11 @@ class Charge(Struct, rename="camel"):
     def lines(self) -> tuple[BillLine, ...]:
         """By kind, what cost nothing left out."""
         told = {"gpu": self.gpu_amount, "cpu": self.cpu_amount, "disk": self.disk_amount}
+        since, until = utc(self.start_time), utc(self.end_time)
         return tuple(
-            BillLine(item, signed_nanos(amount), self.start_time, self.end_time)
+            BillLine(item, signed_nanos(amount), since, until)
             for item, amount in told.items()
-            if amount
+            if amount and since and until
         )
 
 
@@ -454,13 +466,6 @@ class User(Struct, rename="camel"):
     client_balance: SignedUsd | None = None
 
 
-class Thing(Struct):
-    """A made machine, a stored login, a volume: all else about it is left unread."""
-
-    id: Word
-    name: Text | None = None
-
-
 _MYSELF = "query Me { myself { id clientBalance } }"
 _RENT = {
     name: f"mutation Rent($input: {kind}) {{ {name}(input: $input) {{ id }} }}"
@@ -470,12 +475,12 @@ _RENT = {
     )
 }
 _ALL = {"includeClusterPods": "true"}
-_REGISTRIES, _VOLUMES = "/v2/registries", "/v2/network-volumes"
+_PODS, _REGISTRIES = "/v2/pods", "/v2/registries"
 NONE_ASKED = "none"
 """Id of the need of a launch that asks for no login."""
 
 
-class RunPod(RestCloud):
+class RunPod(KeepsThings):
     """One account at RunPod: each call one question."""
 
     name = NAME
@@ -488,6 +493,10 @@ class RunPod(RestCloud):
     rules = RULES
     shown = SHOWN
     keyless = frozenset({"offers"})
+    shelves = (
+        Shelf(Resource.SECRET, _REGISTRIES, "registries"),
+        Shelf(Resource.VOLUME, "/v2/network-volumes", "networkVolumes"),
+    )
 
     @staticmethod
     def says_no(body: bytes) -> bool:
@@ -501,7 +510,7 @@ class RunPod(RestCloud):
     async def machines(self, operation: str) -> Whole[Instance]:
         """Those of clusters too; the list has neither pages nor filters."""
         pods = await self.ask_for(
-            tuple[Pod, ...], operation, "GET", "/v2/pods", under="pods", params=_ALL
+            tuple[Pod, ...], operation, "GET", _PODS, under="pods", params=_ALL
         )
         told = {row.id: instance_of(row, self.account) for row in pods}
         return Whole(tuple(told.values()), complete=True)
@@ -539,7 +548,8 @@ class RunPod(RestCloud):
         login = spec.registry_auth
         if login is None:
             return self.ref(NONE_ASKED)
-        for stored in await self._logins("find"):
+        of_all, under = tuple[Thing, ...], "registries"
+        for stored in await self.ask_for(of_all, "find", "GET", _REGISTRIES, under=under):
             if stored.name == attempt.name:
                 return self.ref(stored.id)
         body = {"name": attempt.name, "username": login.username, "password": login.password}
@@ -552,24 +562,7 @@ class RunPod(RestCloud):
         if what is not Resource.SECRET:
             raise self.unsupported("release", what.value)
         if ref.id != NONE_ASKED:
-            await self._delete("release", what, ref)
-
-    async def resources(self, scope: str) -> Holdings:
-        """Stored logins and network volumes, with the account's id read beside them."""
-        uid = await self.uid_beside("resources")
-        logins = await self._logins("resources")
-        volumes = await self.ask_for(
-            tuple[Thing, ...], "resources", "GET", _VOLUMES, under="networkVolumes"
-        )
-        found = (
-            *(held(Resource.SECRET, self.ref(one.id), one.name or "") for one in logins),
-            *(held(Resource.VOLUME, self.ref(one.id), one.name or "") for one in volumes),
-        )
-        return Holdings(uid, scope, True, found)
-
-    async def discard(self, what: Resource, ref: Ref) -> None:
-        """WrongState while a machine uses it; gone already is fine."""
-        await self._delete("discard", what, ref)
+            await self.remove("release", what, ref)
 
     async def create(
         self, spec: LaunchSpec, offer: Offer, attempt: Attempt, have: Mapping[Resource, Ref]
@@ -587,7 +580,7 @@ class RunPod(RestCloud):
             how = "podRentInterruptable"
             bid = spec.bid if spec.bid is not None else offer.price.compute
         elif offer.tier.upper() != COMMUNITY:
-            made = await self.ask_for(Thing, "create", "POST", "/v2/pods", wanted, hide=hide)
+            made = await self.ask_for(Thing, "create", "POST", _PODS, wanted, hide=hide)
             return self.ref(made.id)
         asked = {"input": rent(wanted, bid, spec.expires_at)}
         made = await graphql.query(self, "create", _RENT[how], Thing, asked, under=how, hide=hide)
@@ -610,11 +603,11 @@ class RunPod(RestCloud):
 
     async def stop(self, ref: Ref) -> None:
         """Wipes the container's disk and lets the GPUs go; a persistent disk goes on costing."""
-        await self.ask("stop", "POST", _path(ref, below="/action"), {"action": "stop"})
+        await self.ask("stop", "POST", f"{_path(ref)}/action", {"action": "stop"})
 
     async def start(self, ref: Ref) -> None:
         """On the host where it was: NoCapacity where its GPUs are let to somebody else."""
-        await self.ask("start", "POST", _path(ref, below="/action"), {"action": "start"})
+        await self.ask("start", "POST", f"{_path(ref)}/action", {"action": "start"})
 
     async def billing(self, ref: Ref, since: datetime, until: datetime | None) -> Bill:
         """The charges of this machine, hour by hour. Final only `billing_lag_s` after its end."""
@@ -637,13 +630,6 @@ class RunPod(RestCloud):
             evidence=f"pod {ref.id}: {len(ours)} hourly records",
         )
 
-    async def _delete(self, operation: str, what: Resource, ref: Ref) -> None:
-        kind = {Resource.SECRET: "registries", Resource.VOLUME: "network-volumes"}.get(what)
-        if kind is None:
-            raise self.unsupported(operation, what.value)
-        with suppress(NotFound):
-            await self.ask(operation, "DELETE", _path(ref, kind))
-
     async def _me(self, operation: str) -> User:
         return await graphql.query(self, operation, _MYSELF, User, under="myself")
 
@@ -656,11 +642,6 @@ class RunPod(RestCloud):
         rows, rejected = parse_offers(told, account=self.account, fetched_at=answer.asked_at)
         return told, OfferPage(covers, told.whole, rows, rejected)
 
-    async def _logins(self, operation: str) -> tuple[Thing, ...]:
-        return await self.ask_for(
-            tuple[Thing, ...], operation, "GET", _REGISTRIES, under="registries"
-        )
 
-
-def _path(ref: Ref, kind: str = "pods", below: str = "") -> str:
-    return f"/v2/{kind}/{_bounds.plain_id(ref.id, 'ref')}{below}"
+def _path(ref: Ref) -> str:
+    return f"{_PODS}/{_bounds.plain_id(ref.id, 'ref')}"

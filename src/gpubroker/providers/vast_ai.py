@@ -43,6 +43,7 @@ from gpubroker.providers.boot import Boot, container_boot, seconds_left, secrets
 from gpubroker.providers.bounds import Bounds
 from gpubroker.providers.carriers import whose
 from gpubroker.providers.endpoints import at, ssh_of, without_ssh
+from gpubroker.providers.exchange import UNREADABLE
 from gpubroker.providers.fields import (
     Amount,
     Count,
@@ -382,7 +383,7 @@ def verdict_of(body: bytes) -> Verdict:
     """An empty one where the body is no object."""
     try:
         return msgspec.json.decode(body, type=Verdict)
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         return Verdict()
 
 
@@ -404,11 +405,11 @@ class ChargeItem(Struct):
     end: Amount | None = None
 
 
-class Charge(Struct):
+class Charge(Struct, kw_only=True):
     """What one contract was charged in some days. A contract may have several rows."""
 
     source: Word | None = None
-    amount: SignedUsd = 0.0
+    amount: SignedUsd
     start: Amount | None = None
     end: Amount | None = None
     items: tuple[ChargeItem, ...] = ()
@@ -593,7 +594,7 @@ class VastAi(RestCloud):
             until=until,
             now=now,
             lag_s=self.capabilities.billing_lag_s,
-            complete=whole.complete,
+            complete=whole.complete and all(charge.source for charge in whole.rows),
             evidence=f"{source}: {len(ours)} charge rows",
         )
 

@@ -93,7 +93,7 @@ GPU_NAMES = tuple(name.replace("_", " ") for name in _NAMES.split())
 class Ask(Struct, kw_only=True, gc=False):
     """One offer, its fields in the order of the answer, in which they are found fastest.
 
-    Only id, GPU, size and price must be there.
+    Only id, GPU, size and what is paid for must be there.
     """
 
     id: Id
@@ -114,8 +114,8 @@ class Ask(Struct, kw_only=True, gc=False):
     """USD per GB and month."""
     inet_up: Amount | None = None
     inet_down: Amount | None = None
-    inet_up_cost: Usd | None = None
-    inet_down_cost: Usd | None = None
+    inet_up_cost: Usd
+    inet_down_cost: Usd
     reliability2: Share | None = None
     verification: Literal["verified", "unverified", "deverified"] | None = None
     rentable: bool | None = None
@@ -176,7 +176,7 @@ def parse_offers(
     per_hour: ComputedOnce[float, Nanos] = ComputedOnce(
         lambda month: nanos(month / HOURS_PER_MONTH)
     )
-    per_gb: ComputedOnce[float | None, Nanos] = ComputedOnce(lambda told: nanos(told or 0.0))
+    per_gb: ComputedOnce[float, Nanos] = ComputedOnce(nanos)
     seen, offers = set[int](), list[Offer]()
     # The broker's most frequent work: one loop over local names, what repeats computed once.
     for ask in asks:

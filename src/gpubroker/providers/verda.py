@@ -37,7 +37,7 @@ from gpubroker.model.errors import (
     WrongState,
 )
 from gpubroker.model.identity import Attempt, Ref
-from gpubroker.model.instance import Endpoint, Holdings, Instance
+from gpubroker.model.instance import Endpoint, Instance
 from gpubroker.model.launch import LaunchSpec
 from gpubroker.model.money import Nanos
 from gpubroker.model.offer import Offer, OfferPage
@@ -48,17 +48,17 @@ from gpubroker.providers.accounts import Account
 from gpubroker.providers.bills import bill_to_look_up
 from gpubroker.providers.boot import Boot, seconds_left, secrets_of, vm_boot
 from gpubroker.providers.bounds import Bounds
-from gpubroker.providers.carriers import held, tags_of, whose
-from gpubroker.providers.exchange import Answer
-from gpubroker.providers.fields import Count, SignedUsd, Text, Word, signed_nanos, told
+from gpubroker.providers.carriers import tags_of, whose
+from gpubroker.providers.exchange import UNREADABLE, Answer
+from gpubroker.providers.fields import Count, SignedUsd, Text, Told, Word, signed_nanos, told, utc
 from gpubroker.providers.fingerprint import fingerprint
+from gpubroker.providers.holdings import KeepsThings, Shelf, Thing
 from gpubroker.providers.http import Transport
 from gpubroker.providers.paging import Whole
 from gpubroker.providers.pushdown import read_options
 from gpubroker.providers.quarantine import mostly_sound
 from gpubroker.providers.refusals import Rule
 from gpubroker.providers.registered_keys import broker_key, registered
-from gpubroker.providers.rest import RestCloud
 from gpubroker.providers.states import StateTable, state_by
 from gpubroker.providers.verda_market import (
     NAME,
@@ -218,7 +218,7 @@ def made_id(answer: Answer) -> str | None:
     """The id that a create's answer is: bare text, in quotes or in an object; None: no id."""
     text = answer.body[:4000].decode("utf-8", "replace").strip()
     if text.startswith("{"):
-        with suppress(msgspec.DecodeError):
+        with suppress(*UNREADABLE):
             text = msgspec.json.decode(text, type=dict[str, Any]).get("id") or ""
     text = text.strip('"') if isinstance(text, str) else ""
     return text if _ID.fullmatch(text) else None
@@ -240,7 +240,7 @@ class Machine(Struct):
     Nor its price: whether it is of one GPU or of all, the vendor's own client reads it both ways.
     """
 
-    id: Word
+    id: Told
     status: Word
     description: Word | None = None
     hostname: Word | None = None
@@ -262,13 +262,6 @@ class SshKey(Struct):
     public_key: Text = field(name="key")
 
 
-class Script(Struct):
-    """A startup script; its text is never read."""
-
-    id: Word
-    name: Word
-
-
 class Volume(Struct):
     """A disk, of the system or beside it."""
 
@@ -276,7 +269,6 @@ class Volume(Struct):
     name: Word
     status: Word
     instance_id: Word | None = None
-    is_os_volume: bool = False
 
 
 class Balance(Struct):
@@ -321,7 +313,7 @@ def instance_of(row: Machine, account: str) -> Instance:
         gpu_count=row.gpu.number_of_gpus if row.gpu else None,
         region=row.location,
         ssh=Endpoint(host=there, port=SSH_PORT, user=USER) if there else None,
-        created_at=row.created_at if row.created_at and row.created_at.tzinfo else None,
+        created_at=utc(row.created_at) if row.created_at and row.created_at.tzinfo else None,
         raw=told(row, ("id", "status", "location", "instance_type", "is_spot", "os_volume_id")),
     )
 
@@ -333,14 +325,9 @@ _INSTANCES, _KEYS, _SCRIPTS, _VOLUMES = (
 )  # fmt: skip
 _TOKEN, _AVAILABILITY = "/v1/oauth2/token", "/v1/instance-availability"
 _UNAUTHORIZED, _NO_CLIENT = 401, frozenset({400, 401})
-_BELOW = {
-    Resource.SSH_KEY: _KEYS,
-    Resource.STARTUP_SCRIPT: _SCRIPTS,
-    Resource.DISK: _VOLUMES,
-}
 
 
-class Verda(RestCloud):
+class Verda(KeepsThings):
     """One account at Verda: each call one question."""
 
     name = NAME
@@ -357,6 +344,12 @@ class Verda(RestCloud):
     rules = RULES
     shown = SHOWN
     keyless = frozenset({"offers"})
+    # Scripts are kept with their text, which is never read.
+    shelves = (
+        Shelf(Resource.SSH_KEY, _KEYS),
+        Shelf(Resource.STARTUP_SCRIPT, _SCRIPTS),
+        Shelf(Resource.DISK, _VOLUMES, rows=tuple[Volume, ...]),
+    )
 
     def __init__(self, account: Account, transport: Transport) -> None:
         super().__init__(account, transport)
@@ -400,11 +393,7 @@ class Verda(RestCloud):
     async def _granted(self, operation: str) -> Granted:
         """A new token. What fails here counts as a failure of the call that needs it."""
         client_id, secret = self._client
-        body = {
-            "grant_type": "client_credentials",
-            "client_id": client_id,
-            "client_secret": secret,
-        }
+        body = {"grant_type": "client_credentials", "client_id": client_id, "client_secret": secret}
         answer = await self.http.send(operation, "POST", _TOKEN, json=body)
         if answer.status in _NO_CLIENT:
             raise self.http.error(AuthFailed, operation, "no such client", answer)
@@ -468,8 +457,7 @@ class Verda(RestCloud):
     async def release(self, what: Resource, ref: Ref) -> None:
         """Ends the attempt's script, gone already is fine. The owner's key stays."""
         if what is Resource.STARTUP_SCRIPT and ref.id != NO_SCRIPT:
-            with suppress(NotFound):
-                await self.ask("release", "DELETE", _path(_SCRIPTS, ref))
+            await self.remove("release", what, ref)
 
     async def create(
         self, spec: LaunchSpec, offer: Offer, attempt: Attempt, have: Mapping[Resource, Ref]
@@ -525,34 +513,22 @@ class Verda(RestCloud):
         """No machine's charges are told: by the balance, or by a person on this page."""
         return bill_to_look_up(self.charges_page, ref, since, until)
 
-    async def resources(self, scope: str) -> Holdings:
-        """SSH keys, startup scripts and volumes: no list has pages. Not the trash."""
-        keys = await self.ask_for(tuple[SshKey, ...], "resources", "GET", _KEYS)
-        scripts = await self.ask_for(tuple[Script, ...], "resources", "GET", _SCRIPTS)
-        volumes = await self.ask_for(tuple[Volume, ...], "resources", "GET", _VOLUMES)
-        found = (
-            *(held(Resource.SSH_KEY, self.ref(key.id), key.name) for key in keys),
-            *(held(Resource.STARTUP_SCRIPT, self.ref(one.id), one.name) for one in scripts),
-            *(
-                held(Resource.DISK, self.ref(volume.id), volume.name)
-                for volume in volumes
-                if volume.status not in _GONE_DISKS
-            ),
-        )
-        return Holdings(self._fingerprint, scope, True, found)
+    async def on_shelf(self, operation: str, shelf: Shelf) -> Whole[Any]:
+        """No list has pages. Of volumes those that are not on their way out."""
+        whole = await super().on_shelf(operation, shelf)
+        kept = (row for row in whole.rows if getattr(row, "status", "") not in _GONE_DISKS)
+        return Whole(tuple(kept), whole.complete)
 
     async def discard(self, what: Resource, ref: Ref) -> None:
-        """A key, script or volume that no machine has; gone already is fine."""
-        if what not in _BELOW:
-            raise self.unsupported("discard", what.value)
-        path, body = _path(_BELOW[what], ref), None
+        """A volume is looked at first, and does not go into the trash."""
+        if what is not Resource.DISK:
+            await super().discard(what, ref)
+            return
+        path = _path(_VOLUMES, ref)
         with suppress(NotFound):
-            if what is Resource.DISK:
-                volume = await self.ask_for(Volume, "discard", "GET", path)
-                if volume.instance_id:
-                    raise self.http.error(WrongState, "discard", f"{ref.id} is on a machine")
-                body = {"is_permanent": True}
-            await self.ask("discard", "DELETE", path, body)
+            if (await self.ask_for(Volume, "discard", "GET", path)).instance_id:
+                raise self.http.error(WrongState, "discard", f"{ref.id} is on a machine")
+            await self.ask("discard", "DELETE", path, {"is_permanent": True})
 
     def _refuse(self, spec: LaunchSpec, offer: Offer, operation: str) -> None:
         if spec.options:
@@ -583,10 +559,8 @@ class Verda(RestCloud):
 
     async def _ssh_key(self, spec: LaunchSpec, attempt: Attempt) -> Ref:
         wanted = broker_key(spec, attempt, NAME)
-        key = registered(
-            await self.ask_for(tuple[SshKey, ...], "ensure", "GET", _KEYS), wanted, NAME
-        )
-        if key is not None:
+        keys = await self.ask_for(tuple[SshKey, ...], "ensure", "GET", _KEYS)
+        if key := registered(keys, wanted, NAME):
             return self.ref(key.id)
         return await self._made("ensure", _KEYS, {"name": wanted.name, "key": wanted.public_key})
 
@@ -595,7 +569,7 @@ class Verda(RestCloud):
         text = boot_of(spec, seconds_left(spec, self.http.clock.now())).text
         if not text:
             return self.ref(NO_SCRIPT)
-        for script in await self.ask_for(tuple[Script, ...], "ensure", "GET", _SCRIPTS):
+        for script in await self.ask_for(tuple[Thing, ...], "ensure", "GET", _SCRIPTS):
             if script.name == attempt.name:
                 return self.ref(script.id)
         body = {"name": attempt.name, "script": text}

@@ -19,6 +19,7 @@ from gpubroker.model.money import FREE, HOURS_PER_MONTH, Nanos, nanos
 from gpubroker.model.offer import Offer, Price
 from gpubroker.model.terms import Availability, Kind, Market
 from gpubroker.providers.fields import Amount, Count, Usd, Word
+from gpubroker.providers.newest import newest
 from gpubroker.providers.offering import Gathered, live, placed
 from gpubroker.providers.quarantine import Rejected, RowReader
 
@@ -32,7 +33,6 @@ DISK_TYPE = "NVMe"
 _COUNTED = re.compile(r"^\d+x\s+")
 _ARM = ("GB", "GH")
 """GPUs on one board with an arm64 CPU."""
-_VERSIONS = re.compile(r"\d+")
 
 Money = float | str
 """In words or as a number; per hour, of the whole machine."""
@@ -138,12 +138,13 @@ def parse_offers(
         if not count:
             continue
         gpu = gpu_of(kind)
-        if not gpu.memory_gb or kind.currency.lower() != "usd":
-            found.reject(kind, "no GPU with its memory, or another currency")
-            continue
-        for market, price in _prices(kind):
-            for region in (stock and stock.regions(kind.instance_type, market)) or ("",):
-                found.add(kind, _offer(kind, gpu, market, price, region, stock, shared))
+        sold = _prices(kind) if gpu.memory_gb and kind.currency.lower() == "usd" else ()
+        offers = (
+            _offer(kind, gpu, market, price, region, stock, shared)
+            for market, price in sold
+            for region in (stock and stock.regions(kind.instance_type, market)) or ("",)
+        )
+        found.add_all(kind, offers, "no GPU with its memory, or another currency")
     return found.told()
 
 
@@ -210,8 +211,7 @@ def image_of(kind: InstanceType) -> str:
     """An image with Docker that the type takes: older GPUs do not take the newest; "" for none."""
     if kind.supported_os is None or DEFAULT_IMAGE in kind.supported_os:
         return DEFAULT_IMAGE
-    with_docker = [name for name in kind.supported_os if name.endswith("docker")]
-    return max(with_docker, key=lambda n: [int(v) for v in _VERSIONS.findall(n)], default="")
+    return newest(kind.supported_os, "docker")
 
 
 def disk_price(types: Sequence[VolumeType]) -> Nanos:

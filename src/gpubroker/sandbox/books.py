@@ -135,6 +135,21 @@ class Books:
 
     # --- what changes ---------------------------------------------------------------------
 
+    def renumber(self, machine: Machine, id_: str) -> None:
+        """The same machine under another id, for clouds that give a new one at a restart.
+
+        Only while it is off: the process behind it is known by the id.
+        """
+        self.storage.drop("machine", self.provider, machine.id)
+        del self.machines[machine.id]
+        for thing in self.things.values():
+            if thing.ends_with == machine.id:
+                thing.ends_with = id_
+                self.save(thing)
+        machine.id = id_
+        self.machines[id_] = machine
+        self.save(machine)
+
     def add_thing(
         self,
         account: str,

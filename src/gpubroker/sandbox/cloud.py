@@ -174,9 +174,14 @@ class Cloud(Books):
     async def end_from_inside(self, machine: Machine, reason: str) -> None:
         """It ended by itself: it keeps its GPU, a container's unpaid, and its disk, paid.
 
-        Of a disk that does not outlive a stop nothing is left, and nothing paid, here too.
+        Of a disk that does not outlive a stop nothing is left, and nothing paid, here too. Where
+        that frees the GPU it is stopped, and that is all.
         """
         if machine.state != State.RUNNING:
+            return
+        if machine.order.off_frees_gpu:
+            await self.stop(machine)
+            self.commit()
             return
         machine.state, machine.reason, machine.exited = State.FAILED, reason, True
         machine.running_since = None

@@ -77,6 +77,7 @@ class Processes:
 
     def _spec(self, machine: Machine, slot: Slot) -> MachineSpec:
         order, gpu = machine.order, self._gpus[machine.gpu]
+        on_its_own = order.is_vm and order.own_address
         return MachineSpec(
             provider=self._provider,
             id=machine.id,
@@ -91,7 +92,7 @@ class Processes:
             user_data=order.user_data,
             docker=order.is_vm,
             keys_in_home=order.is_vm,
-            address=own_address(self._provider, machine.id) if order.is_vm else "",
+            address=own_address(self._provider, machine.id) if on_its_own else "",
             command=order.command,
             programs=order.programs,
             ports=order.ports,
@@ -101,8 +102,8 @@ class Processes:
             gpu_memory_mib=gpu.memory_mib,
             driver_version=slot.driver_version,
             cuda_version=slot.cuda_version,
-            vcpus=max(1, int(slot.vcpus)),
-            ram_mb=slot.ram_mb,
+            vcpus=order.vcpus or max(1, int(slot.vcpus)),
+            ram_mb=order.ram_mb or slot.ram_mb,
             disk_gb=int(order.disk_gb),
             ssh_port=None if machine.ssh_port == CLOSED_PORT else machine.ssh_port,
             published=machine.published,

@@ -42,11 +42,16 @@ UNSET = ("SSL_CERT_DIR",)
 
 
 class ConnectProxy:
-    """Listens on loopback for this user; `hosts` maps a host name or pattern to a provider."""
+    """Listens on loopback for this user; `hosts` maps a host name or pattern to a provider.
+
+    Where a vendor's API is not on port 443, its name says so: "api.acme.example:8443".
+    """
 
     def __init__(self, app: AsgiApp, hosts: Mapping[str, str], folder: Path) -> None:
         self._app = app
-        self._hosts = {pattern.lower(): provider for pattern, provider in hosts.items()}
+        places = [(*pattern.lower().partition(":")[::2], hosts[pattern]) for pattern in hosts]
+        self._hosts = {host: provider for host, _, provider in places}
+        self._ports = {_HTTPS, *(port for _, port, _ in places if port)}
         self._authority = trustme.CA(organization_name="gpubroker sandbox")
         self._sites: dict[str, tuple[ssl.SSLContext, HttpListener]] = {}
         self._entering: set[asyncio.Task[None]] = set()
@@ -83,7 +88,7 @@ class ConnectProxy:
         method, host, port = _target(head)
         if method != "CONNECT":
             return "This proxy serves HTTPS only (CONNECT): nothing leaves this computer."
-        if port != _HTTPS:
+        if port not in self._ports:
             return f"This proxy serves port {_HTTPS} only."
         if self.provider_of(host) is None:
             return f"No emulator serves {host!r}: nothing leaves this computer."

@@ -45,7 +45,12 @@ class Order(Struct, frozen=True, kw_only=True):
     user_data: bytes = b""
     """For cloud-init, at the first boot."""
     is_vm: bool = False
-    """With docker, an address of its own, keys in authorized_keys, and paid for while it is off."""
+    """With docker, keys in authorized_keys, and paid for while it is off."""
+    own_address: bool = True
+    """A VM's; False where it answers behind a port of its host, as a container does."""
+    vcpus: int | None = None
+    ram_mb: int | None = None
+    """Where a customer chooses them; None = the slot's."""
     command: str | None = None
     ports: tuple[tuple[int, str], ...] = ()
     programs: dict[str, str] = {}
@@ -54,6 +59,8 @@ class Order(Struct, frozen=True, kw_only=True):
     start: bool = True
     keeps_gpu: bool = False
     """Stopped, it holds its GPU all the same, and is paid for as if it ran."""
+    off_frees_gpu: bool = False
+    """Switched off from inside, it is stopped as if its customer had stopped it."""
     kept_disk_gb: float | None = None
     """What is left of the disk, and paid, while it is stopped; None = all of it."""
     stops_at: float | None = None

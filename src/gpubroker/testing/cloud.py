@@ -334,8 +334,9 @@ class FakeCloud:
         now = self._time
         machine.settle_charges(now)
         machine.state = State.PENDING
-        if self.switches.resume_id == "new":
+        if self.switches.resume_id != "same":
             machine.id = self.new_id(machine.scope, "m")
+            machine.visible_at = now + timedelta(seconds=self.switches.list_lag_s)
         self.charge(machine, now)
         self.at(self.switches.boot_s, lambda when: self._booted(machine, when))
 

@@ -357,7 +357,7 @@ class _Stops(FakeProvider):
             self.cloud.halt(machine)
         await self._answer(fault, None)
 
-    async def start(self, ref: Ref) -> None:
+    async def start(self, ref: Ref) -> Ref | None:
         """NoCapacity where the machine lost its GPU and none is left."""
         fault = await self._arrive("start", ref.id)
         machine = self._known(ref, "start")
@@ -368,7 +368,8 @@ class _Stops(FakeProvider):
             raise NoCapacity("its GPU was taken", operation="start").scoped("offer")
         if machine.state is State.STOPPED and (fault is None or fault.kind != "ignored"):
             self.cloud.resume(machine)
-        await self._answer(fault, None)
+        told = self.cloud.switches.resume_id == "told"
+        return await self._answer(fault, self._ref(machine) if told else None)
 
     def _known(self, ref: Ref, operation: str) -> FakeMachine:
         machine = self._machine(ref, self._uid(None))

@@ -25,8 +25,10 @@ class Switches(Struct, frozen=True, kw_only=True):
         "inline"
     )
     stop: Literal["keeps_disk", "loses_gpu", "none"] = "keeps_disk"
-    resume_id: Literal["same", "new"] = "same"
-    """Whether a started machine keeps its id."""
+    stop_wipes: bool = False
+    """Whether a stop takes all that was put onto the machine."""
+    resume_id: Literal["same", "new", "told"] = "same"
+    """Whether a started machine keeps its id; "told": the answer to the start says the new one."""
     billing: Literal["exact", "daily", "balance", "manual"] = "exact"
     billing_lag_s: float = 0.0
     expiry: Expiry = Expiry.PROVIDER
@@ -68,6 +70,8 @@ class Switches(Struct, frozen=True, kw_only=True):
             env="native",
             ports="any_tcp",
             stop=self.stop,
+            stop_wipes=self.stop_wipes,
+            start_renames=self.resume_id != "same",
             expiry=self.expiry,
             needs=self.all_needs,
             create_deadline_s=self.create_deadline_s,
@@ -92,7 +96,8 @@ SWITCHES: dict[str, tuple[Any, ...]] = {
     "needs": ((), (Resource.STARTUP_SCRIPT,), (Resource.NETWORK, Resource.ADDRESS)),
     "ssh_keys": ("inline", "attached", "registry", "account_set", "metadata", "bootstrap"),
     "stop": ("keeps_disk", "loses_gpu", "none"),
-    "resume_id": ("same", "new"),
+    "stop_wipes": (False, True),
+    "resume_id": ("same", "new", "told"),
     "billing": ("exact", "daily", "balance", "manual"),
     "billing_lag_s": (0.0, 7200.0),
     "expiry": tuple(Expiry),

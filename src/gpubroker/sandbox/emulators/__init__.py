@@ -18,7 +18,7 @@ class Entry(Struct, frozen=True, kw_only=True):
     target: str
     """module:class."""
     hosts: tuple[str, ...]
-    """The vendor's real host names, for the proxy."""
+    """The vendor's real host names, for the proxy; with a port where it is not 443."""
     env: Mapping[str, str]
     """Variables that point the vendor's own client here; {url} and {key} are filled in."""
     protocol: str = "rest"
@@ -61,6 +61,21 @@ EMULATORS: Mapping[str, Entry] = {
             "GRADIENT_BASE_URL": "{url}",
         },
     ),
+    "jarvislabs": Entry(
+        target="gpubroker.sandbox.emulators.jarvislabs.api:JarvisLabs",
+        hosts=(
+            "backendn.jarvislabs.net",
+            "backendc.jarvislabs.net",
+            "backendeu.jarvislabs.net",
+            "backendprod.jarvislabs.net",
+        ),
+        env={"JL_API_KEY": "{key}", "JARVISLABS_API_URL": "{url}"},
+    ),
+    "lyceum": Entry(
+        target="gpubroker.sandbox.emulators.lyceum.api:Lyceum",
+        hosts=("api.lyceum.technology",),
+        env={"LYCEUM_API_KEY": "lk_{key}", "LYCEUM_API_URL": "{url}"},
+    ),
     "verda": Entry(
         target="gpubroker.sandbox.emulators.verda.api:Verda",
         hosts=("api.verda.com", "api.datacrunch.io"),
@@ -68,6 +83,69 @@ EMULATORS: Mapping[str, Entry] = {
             "VERDA_BASE_URL": "{url}/v1",
             "VERDA_CLIENT_ID": "sandbox-client",
             "VERDA_CLIENT_SECRET": "{key}",
+        },
+    ),
+    "hyperstack": Entry(
+        target="gpubroker.sandbox.emulators.hyperstack.api:Hyperstack",
+        hosts=("infrahub-api.nexgencloud.com",),
+        env={
+            "HYPERSTACK_API_KEY": "{key}",
+            "HYPERSTACK_API_ADDRESS": "{url}/v1",
+            "HYPERSTACK_API_URL": "{url}/v1",
+        },
+    ),
+    "tensordock": Entry(
+        target="gpubroker.sandbox.emulators.tensordock.api:TensorDock",
+        hosts=("dashboard.tensordock.com", "marketplace.tensordock.com"),
+        env={
+            "TENSORDOCK_API_TOKEN": "{key}",
+            "TENSORDOCK_API_KEY": "{key}",
+            "TENSORDOCK_AUTH_ID": "sandbox-authorization",
+            "TENSORDOCK_BASE_URL": "{url}/api/v2",
+        },
+    ),
+    "thunder_compute": Entry(
+        target="gpubroker.sandbox.emulators.thunder_compute.api:ThunderCompute",
+        hosts=("api.thundercompute.com:8443",),
+        env={
+            "TNR_API_TOKEN": "{key}",
+            "THUNDER_COMPUTE_API_KEY": "{key}",
+            "TNR_API_URL": "{url}",
+        },
+    ),
+    "fluidstack": Entry(
+        target="gpubroker.sandbox.emulators.fluidstack.api:FluidStack",
+        hosts=("platform.fluidstack.io",),
+        env={"FLUIDSTACK_API_KEY": "{key}", "FLUIDSTACK_BASE_URL": "{url}"},
+    ),
+    "paperspace": Entry(
+        target="gpubroker.sandbox.emulators.paperspace.api:Paperspace",
+        hosts=("api.paperspace.com",),
+        env={"PAPERSPACE_API_KEY": "{key}", "PAPERSPACE_API_URL": "{url}/v1"},
+    ),
+    "salad": Entry(
+        target="gpubroker.sandbox.emulators.salad.api:Salad",
+        hosts=("api.salad.com", "*.salad.cloud"),
+        env={
+            "SALAD_BASE_URL": "{url}/api/public",
+            "SALAD_API_KEY": "{key}",
+            "SALAD_ORGANIZATION_NAME": "sandbox",
+            "SALAD_PROJECT_NAME": "default",
+        },
+    ),
+    "shadeform": Entry(
+        target="gpubroker.sandbox.emulators.shadeform.api:Shadeform",
+        hosts=("api.shadeform.ai",),
+        env={"SHADEFORM_API_KEY": "{key}", "SHADEFORM_BASE_URL": "{url}/v1"},
+    ),
+    "northflank": Entry(
+        target="gpubroker.sandbox.emulators.northflank.api:Northflank",
+        hosts=("api.northflank.com", "*.code.run"),
+        env={
+            "NORTHFLANK_API_BASE_URL": "{url}",
+            "NF_API_HOST": "{url}",
+            "NORTHFLANK_API_TOKEN": "{key}",
+            "NF_API_TOKEN": "{key}",
         },
     ),
 }

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,7 +20,7 @@ from gpubroker.fleet.requests import LaunchRequest
 from gpubroker.model.clock import Clock
 from gpubroker.model.errors import Unsupported
 from gpubroker.model.home import Home
-from gpubroker.model.identity import attempt_name
+from gpubroker.model.identity import ATTEMPT_LENGTH, attempt_name
 from gpubroker.model.instance import Endpoint
 from gpubroker.model.launch import LaunchSpec
 from gpubroker.model.offer import Offer
@@ -101,6 +102,12 @@ async def _timer_set(endpoint: Endpoint, alias: str, seconds: float | None) -> f
     return seconds
 
 
+async def _booted(endpoint: Endpoint, alias: str, script: str) -> tuple[int, str]:
+    """A machine whose start-up text runs well."""
+    del endpoint, alias, script
+    return 0, ""
+
+
 class _Broker(Broker):
     """A broker whose realm and store are given, and whose machines need no SSH."""
 
@@ -123,6 +130,7 @@ class _Broker(Broker):
     def _context(self) -> Context:
         context = super()._context()
         context.probe, context.timer_at = _always_answers, _timer_set
+        context.run_boot = _booted
         return context
 
     @property
@@ -277,21 +285,35 @@ def standing(one: Tenant, there: Truth, unknown: int = 0) -> Standing:
         elif launch.wanted == "running":
             wanted += [a.ref_id for a in in_use if a.ref_id]
             missed += [] if any(a.ready_at for a in in_use) else [launch.name]
-    mine = attempt_name(one.store.owner, "")
-    idle = [n for n in there.things if n.startswith(mine) and n not in open_names]
+    idle = [n for n in of_attempts(one.store.owner, there.things) if n not in open_names]
     return Standing(tuple(wanted), tuple(missed), unknown, tuple(idle))
+
+
+def of_attempts(owner: str, things: Iterable[str]) -> tuple[str, ...]:
+    """Names of what was made for one attempt; what the owner's machines share, stays for the next.
+
+    That is called `gb-<owner>`, or `gb-<owner>-<detail>`.
+    """
+    form = re.compile(f"{attempt_name(owner, '')}[a-z2-7]{{{ATTEMPT_LENGTH}}}")
+    return tuple(name for name in things if form.search(name))
 
 
 def wrong(stands: Standing, there: Truth) -> list[str]:
     """Every way in which a store and a cloud disagree at rest; [] is the aim."""
     problems = []
-    if sorted(stands.wanted) != sorted(there.billed):
-        problems.append(f"wanted {sorted(stands.wanted)}, billed {sorted(there.billed)}")
+    wanted = [_in_books(id_, there) for id_ in stands.wanted]
+    if sorted(wanted) != sorted(there.billed):
+        problems.append(f"wanted {sorted(wanted)}, billed {sorted(there.billed)}")
     if stands.missed:
         problems.append(f"did not reach its goal: {', '.join(stands.missed)}")
     if stands.kept_for_nothing:
         problems.append(f"kept for nothing: {', '.join(stands.kept_for_nothing)}")
     return problems
+
+
+def _in_books(ref_id: str, there: Truth) -> str:
+    """The machine as its cloud numbers it: a ref may tell more, `region/kind/id`."""
+    return next((id_ for id_ in (ref_id, *ref_id.split("/")) if id_ in there.exist), ref_id)
 
 
 def shared(clock: Any) -> SharedClock | None:

@@ -110,6 +110,10 @@ class Bench:
         """Ids of the machines that cost money now, by the cloud's own books."""
         raise NotImplementedError
 
+    def is_billed(self, ref: Ref) -> bool:
+        """Whether this one is among them; where names are reused, its Ref is `name/stable-id`."""
+        return not self.billed().isdisjoint((ref.id, *ref.id.split("/")))
+
     def charged(self, machine_id: str) -> int:
         """What a machine has cost so far, in nano-dollars, by the cloud's own books."""
         raise NotImplementedError
@@ -249,7 +253,7 @@ class Bench:
         return broken(f"no machine is {state} within {within_s:.0f} s: {last}")
 
     def _can_log_in(self, machine: Instance) -> bool:
-        return self.provider.capabilities.ssh not in {"sshd", "bootstrap"} or bool(machine.ssh)
+        return not self.provider.capabilities.logs_in or bool(machine.ssh)
 
     async def end(self, made: Made) -> None:
         """Terminates it, and what was made for it alone, until it is proven gone."""

@@ -29,13 +29,13 @@ async def damage(provider_class: type[Provider], folder: Path, case: Case) -> No
         return
     async with connected(provider_class, server) as provider:
         caller = Caller(provider, folder, server)
-        await caller.call()
+        sound = await caller.call()
         wrong, meant = [], _meant(folder)
-        for what, body in _damages(server.own_body):
+        for what, body, plausible in _damages(server.own_body):
             if _parsed(body) in meant:
                 continue
             server.begin(damaged=body)
-            if fault := await _withstood(caller, case):
+            if fault := await _withstood(caller, case, None if plausible else sound):
                 wrong.append(f"{case.name}, {what}: {fault}")
         if case.call == "offers":
             wrong += await _one_row(caller, server)
@@ -55,9 +55,9 @@ def _parsed(body: bytes) -> Any:
         return body
 
 
-async def _withstood(caller: Caller, case: Case) -> str:
+async def _withstood(caller: Caller, case: Case, sound: Any) -> str:
     try:
-        await caller.itself()
+        told = await caller.itself()
     except NotFound as error:
         return f"{error.word}: {error}" if case.call in {"get", "find"} else ""
     except OutcomeUnknown:
@@ -66,19 +66,31 @@ async def _withstood(caller: Caller, case: Case) -> str:
         return f"{error.word} of a create" if case.call == "create" else ""
     except Exception as error:  # noqa: BLE001 - anything else is the very fault looked for
         return f"{type(error).__name__}: {error}"
+    return _wrong_price(sound, told) if sound and case.call == "offers" else ""
+
+
+def _wrong_price(sound: Any, told: Any) -> str:
+    """No damage is a price: a row says the same as without it, or is not there."""
+    right = {(row.key, row.market): row.price for row in sound["rows"]}
+    for row in told["rows"]:
+        if row.price != right.get((row.key, row.market), row.price):
+            return f"{row.key} costs {row.price}, not {right[row.key, row.market]}"
     return ""
 
 
-def _damages(body: bytes) -> Iterator[tuple[str, bytes]]:
-    """What may arrive instead of a good answer."""
-    yield "empty", b""
-    yield "its first byte", body[:1]
-    yield "its first half", body[: len(body) // 2]
-    yield "all but the last byte", body.rstrip()[:-1]
-    yield "a web page", b"<!doctype html><title>502 Bad Gateway</title>"
-    yield "null", b"null"
-    yield "an empty list", b"[]"
-    yield "an empty object", b"{}"
+def _damages(body: bytes) -> Iterator[tuple[str, bytes, bool]]:
+    """What may arrive instead of a good answer, and whether the vendor might mean it."""
+    for what, content in (
+        ("empty", b""),
+        ("its first byte", body[:1]),
+        ("its first half", body[: len(body) // 2]),
+        ("all but the last byte", body.rstrip()[:-1]),
+        ("a web page", b"<!doctype html><title>502 Bad Gateway</title>"),
+        ("null", b"null"),
+        ("an empty list", b"[]"),
+        ("an empty object", b"{}"),
+    ):
+        yield what, content, False
     try:
         whole = json.loads(body)
     except ValueError:
@@ -86,9 +98,10 @@ def _damages(body: bytes) -> Iterator[tuple[str, bytes]]:
     paths = list(_paths(whole))
     step = max(1, len(paths) * 2 // MOST_DAMAGES)
     for number, path in enumerate(paths[::step]):
-        yield f"without {_dotted(path)}", _changed(whole, path, None, drop=True)
+        shorter = isinstance(path[-1], int)
+        yield f"without {_dotted(path)}", _changed(whole, path, None, drop=True), shorter
         odd = _ODD[number % len(_ODD)]
-        yield f"{_dotted(path)} = {str(odd)[:20]}", _changed(whole, path, odd)
+        yield f"{_dotted(path)} = {str(odd)[:20]}", _changed(whole, path, odd), odd == 0
 
 
 _ODD: tuple[Any, ...] = (None, "odd\u0000text", -1, 1e300, [], {}, True, "", 0, [None], "9" * 400)

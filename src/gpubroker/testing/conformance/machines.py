@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from gpubroker.model.errors import BadResponse, BrokerError, NotFound, Refused
+from gpubroker.model.errors import BadResponse, BrokerError, NotFound, Refused, Unsupported
 from gpubroker.model.identity import Attempt, Ref
 from gpubroker.model.instance import Instance, Listing
 from gpubroker.model.terms import Kind, State
+from gpubroker.providers.base import Stoppable
 from gpubroker.testing.conformance.bench import Bench, Made, bills
 from gpubroker.testing.conformance.check import Chapter, broken, none_of, require
 
@@ -214,7 +215,7 @@ async def the_end_is_proven_as_declared(bench: Bench) -> None:
     made = await bench.machine()
     await bench.end(made)
     if "truth" in bench.abilities:
-        require(made.ref.id not in bench.billed(), "the cloud still charges for it")
+        require(not bench.is_billed(made.ref), "the cloud still charges for it")
     for machine in await listed(bench, made.ref):
         require(not bills(machine), f"it is listed as {machine.state} and billed")
 
@@ -222,27 +223,41 @@ async def the_end_is_proven_as_declared(bench: Bench) -> None:
 @promise("many", applies=lambda provider: provider.capabilities.stop != "none")
 async def a_machine_stops_and_starts(bench: Bench) -> None:
     """Stopped it says so and charges no compute; started it runs again under its attempt."""
-    from gpubroker.providers.base import Stoppable
-
     provider = bench.provider
     if not isinstance(provider, Stoppable):
         broken("no stop() and start()")
-    made = await bench.make()
-    await bench.until(made, State.RUNNING)
-    await provider.stop(made.ref)
+    made = await _told_to_stop(bench, provider)
     stopped = await bench.until(made, State.STOPPED)
     require(not stopped.bills_compute, "stopped, and bills_compute is True")
     if "truth" in bench.abilities:
-        charged = made.ref.id in bench.billed()
+        charged = bench.is_billed(made.ref)
         require(stopped.bills_disk >= charged, "it is charged, and bills_disk is False")
-    await provider.start(made.ref)
+    told = await provider.start(made.ref)
     # A started machine may have another id: its attempt is the same.
     (again,) = await provider.find(made.attempt, made.offer) or (stopped,)
+    require(told in {None, again.ref}, "start() tells another id than find()")
+    renames = bench.provider_class.capabilities.start_renames
+    require(renames or again.ref == made.ref, "it has another id: declare start_renames")
     moved = Made(
         ref=again.ref, attempt=made.attempt, spec=made.spec, offer=made.offer, have=made.have
     )
     bench.made[bench.made.index(made)] = moved
     await bench.until(moved, State.RUNNING)
+
+
+async def _told_to_stop(bench: Bench, provider: Stoppable) -> Made:
+    """A machine of the cheapest model that can be stopped: a cloud may refuse it of some."""
+    models = {offer.gpu.label: offer for offer in reversed(await bench.affordable())}
+    for offer in sorted(models.values(), key=lambda offer: (offer.price.compute, offer.key)):
+        made = await bench.make(offer=offer)
+        await bench.until(made, State.RUNNING)
+        try:
+            await provider.stop(made.ref)
+        except Unsupported:
+            await bench.end(made)
+        else:
+            return made
+    return broken("no model can be stopped")
 
 
 class Impossible(Struct, frozen=True):

@@ -40,7 +40,8 @@ async def offers_are_sound(bench: Bench) -> None:
 
 def _faults(bench: Bench, offer: Offer) -> Iterator[str]:
     can, price = bench.provider_class.capabilities, offer.price
-    parts = (price.disk_gb, price.disk_gb_stopped, price.extras, price.egress_gb, price.ingress_gb)
+    disk = (price.disk_gb, price.disk_gb_stopped)
+    parts = (*disk, price.stopped, price.extras, price.egress_gb, price.ingress_gb)
     ram, cpus = offer.ram_gb, offer.vcpus
     for holds, fault in (
         (_KEY.fullmatch(offer.key), "the key is not URL-safe"),

@@ -123,7 +123,9 @@ class SandboxBench(Bench):
 
     def charged(self, machine_id: str) -> int:
         """By the emulator's own books."""
-        return self._cloud.machines[machine_id].ledger.cost(self.sandbox.clock.now())
+        ids = (machine_id, *machine_id.split("/"))
+        machine = next(one for one in self._cloud.machines.values() if one.id in ids)
+        return machine.ledger.cost(self.sandbox.clock.now())
 
     def listen_on(self, machine: Instance) -> str:
         """Machines share this computer: nothing of theirs is reached from elsewhere."""

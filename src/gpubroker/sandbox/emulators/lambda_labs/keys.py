@@ -9,6 +9,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from starlette.responses import Response
 
 from gpubroker.sandbox.emulators.base import Call, Emulator
+from gpubroker.sandbox.emulators.key_pair import new_pair
 from gpubroker.sandbox.emulators.lambda_labs.words import (
     check_query,
     invalid,
@@ -53,7 +54,7 @@ async def add_key(api: Emulator, call: Call) -> Response:
         raise invalid(f"an account has {MOST} keys at most")
     private: dict[str, str] = {}
     if body.public_key is UNSET:
-        public, private["private_key"] = _pair()
+        public, private["private_key"] = new_pair()
     else:
         public = body.public_key.strip()
         if not _PUBLIC_KEY.fullmatch(public):
@@ -62,23 +63,6 @@ async def add_key(api: Emulator, call: Call) -> Response:
         call.owner.name, KIND, named=new_id, name=body.name, public_key=public
     )
     return success(key_json(thing) | private)
-
-
-def _pair() -> tuple[str, str]:
-    """The private one is told once and kept nowhere."""
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-    key = Ed25519PrivateKey.generate()
-    private = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.OpenSSH,
-        serialization.NoEncryption(),
-    )
-    public = key.public_key().public_bytes(
-        serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
-    )
-    return public.decode(), private.decode()
 
 
 async def delete_key(api: Emulator, call: Call) -> Response:
