@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import stat
 from pathlib import Path
@@ -102,6 +103,25 @@ def test_a_newer_store_is_refused_by_name(path: Path) -> None:
     db.close()
     with pytest.raises(NewerStore, match="schema 99"):
         opened(path)
+
+
+def test_before_a_migration_the_store_is_copied_with_what_its_journal_holds(path: Path) -> None:
+    opened(path).close()
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        # As an older program left it that was killed: what it committed stands in the journal.
+        db.execute("PRAGMA wal_autocheckpoint = 0")
+        db.execute("DROP TABLE registries")
+        db.execute("ALTER TABLE attempts DROP COLUMN booted_at")
+        db.execute("ALTER TABLE launches DROP COLUMN end_wished")
+        db.execute("PRAGMA user_version = 6")
+        db.execute("INSERT INTO claims (name, until) VALUES ('committed', 1)")
+        db.commit()
+        opened(path).close()
+    [copy] = path.parent.glob(f"{path.name}.before-*")
+    assert copy.stat().st_mode & 0o777 == 0o600
+    with contextlib.closing(sqlite3.connect(copy)) as db:
+        assert db.execute("SELECT name FROM claims").fetchall() == [("committed",)]
+        assert db.execute("PRAGMA user_version").fetchone() == (6,)
 
 
 def test_a_file_that_is_no_database_is_refused_with_the_way_out(path: Path) -> None:

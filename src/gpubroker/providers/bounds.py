@@ -15,6 +15,8 @@ _PLAIN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 _PORTS = range(1, 65536)
 _PROTOCOLS = ("tcp", "udp")
 _LINE_ENDS = frozenset("\n\r\0")
+BEYOND_BOUNDS = "bounds"
+"""Code of what this one vendor would not take; another may."""
 
 
 class Bounds:
@@ -27,7 +29,9 @@ class Bounds:
         """Invalid of `field` where `rule` does not hold."""
         if not holds:
             error = Invalid(
-                f"{self._provider} takes {field}: {rule}", provider=self._provider, code="bounds"
+                f"{self._provider} takes {field}: {rule}",
+                provider=self._provider,
+                code=BEYOND_BOUNDS,
             )
             error.field = field
             raise error

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import os
+import platform
+import sys
 from pathlib import Path
 
 from msgspec import Struct
@@ -37,6 +39,8 @@ def _start_ticks(pid: int) -> str:
 
 
 def _exists(pid: int) -> bool:
+    if sys.platform == "win32":
+        return True  # there the question would be a signal
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -48,7 +52,7 @@ def _exists(pid: int) -> bool:
 
 @functools.cache
 def _host() -> str:
-    return os.uname().nodename.replace("/", "_")
+    return platform.node().replace("/", "_")
 
 
 class Holder(Struct, frozen=True):

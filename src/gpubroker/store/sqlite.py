@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import sys
@@ -120,9 +121,7 @@ def _migrate(db: sqlite3.Connection, path: Path) -> None:
         (version,) = db.execute("PRAGMA user_version").fetchone()
         pending = [(number, sql) for number, sql in migrations() if number > version]
         if version and pending:
-            import shutil
-
-            shutil.copy2(path, path.with_name(f"{path.name}.before-{pending[-1][0]:04d}"))
+            _back_up(path, path.with_name(f"{path.name}.before-{pending[-1][0]:04d}"))
         for number, sql in pending:
             for statement in statements(sql):
                 db.execute(statement)
@@ -131,6 +130,16 @@ def _migrate(db: sqlite3.Connection, path: Path) -> None:
     except BaseException:
         db.execute("ROLLBACK")
         raise
+
+
+def _back_up(path: Path, copy: Path) -> None:
+    """As it was committed, what still stands in the journal beside the file too."""
+    with (
+        contextlib.closing(sqlite3.connect(path)) as source,
+        contextlib.closing(sqlite3.connect(copy)) as target,
+    ):
+        source.backup(target)
+    copy.chmod(0o600)
 
 
 def _rollback(db: sqlite3.Connection) -> None:
