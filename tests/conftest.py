@@ -18,6 +18,7 @@ import pytest
 
 _DEBIAN = Path("/usr/lib/postgresql")
 _PASSWORD = "pw-of-the-test-server"
+SHOWN_CLAIMS, LONGEST_CLAIM = 12, 110
 
 
 def _programs() -> Path | None:
@@ -152,3 +153,20 @@ def postgres(postgres_server: str) -> Iterator[str]:
         server.execute(f"CREATE DATABASE {name} TEMPLATE template0".encode())
         yield f"{postgres_server.rpartition('/')[0]}/{name}"
         server.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Every vendor's client that judged, and what it did."""
+    did: dict[str, list[str]] = {}
+    for report in terminalreporter.getreports("passed"):
+        claim = report.nodeid.rpartition("::test_")[2].replace("_", " ")
+        for name, judge in report.user_properties:
+            if name == "judge":
+                did.setdefault(str(judge), []).append(claim)
+    if did:
+        terminalreporter.section("vendors' own clients, unmodified, against the sandbox")
+    for judge, claims in sorted(did.items()):
+        client, _, version = judge.rpartition("-")
+        terminalreporter.write_line(f"{client} {version}: {len(claims)} tests")
+        for claim in sorted(claims)[:SHOWN_CLAIMS]:
+            terminalreporter.write_line(f"    {claim[:LONGEST_CLAIM]}")
