@@ -385,14 +385,15 @@ class Broker:
     def _unable(self, request: LaunchRequest, offers: Sequence[Offer]) -> dict[str, str]:
         """Clouds that cannot do what was asked, and what. Raises NoCloudCan where all cannot."""
         from gpubroker.fleet.errors import NoCloudCan
+        from gpubroker.fleet.planning import lacking
 
-        if request.registry_auth is None:
-            return {}
         asked = {(offer.provider, offer.account) for offer in offers}
         clouds = [self._accounts().provider(*account) for account in sorted(asked)]
-        why = "takes no login for private images (--registry-auth)"
-        lacking = [cloud for cloud in clouds if not cloud.capabilities.registry_auth]
-        unable = {cloud.name: f"{cloud.display_name} {why}" for cloud in lacking}
+        unable = {
+            cloud.name: f"{cloud.display_name} {why}"
+            for cloud in clouds
+            if (why := lacking(request, cloud.capabilities))
+        }
         if clouds and len(unable) == len({cloud.name for cloud in clouds}):
             raise NoCloudCan(f"{'; '.join(unable.values())}. Nothing was rented")
         return unable

@@ -13,7 +13,7 @@ from gpubroker.fleet import fleet as loop
 from gpubroker.fleet import launching
 from gpubroker.fleet.fleet import Fleet
 from gpubroker.model.identity import Attempt, new_attempt_id
-from gpubroker.providers.registry import ready
+from gpubroker.providers.registry import provider_class, ready
 from gpubroker.sandbox.app import Sandbox
 from gpubroker.testing.chaos.tenants import (
     SandboxTenant,
@@ -91,7 +91,7 @@ async def crashed_at(
     await sandbox.settle()
     stands = standing(back, books(sandbox), row.unknown)
     problems = wrong(stands, books(sandbox))
-    row.end = "running" if stands.wanted else "ended"
+    row.end = "stopped" if stands.stopped else "running" if stands.wanted else "ended"
     await ended(back)
     assert await at_rest(back) == 0
     await sandbox.settle()
@@ -129,7 +129,7 @@ async def test_every_boundary_of_a_life_can_be_the_last_on_sqlite(
             world, sandbox, tmp_path / "home", lambda number: tmp_path / f"{number}.db"
         )
     printed(provider, "sqlite", rows)
-    met_all(rows)
+    met_all(rows, provider)
 
 
 @pytest.mark.parametrize("provider", ready())
@@ -139,11 +139,12 @@ async def test_every_boundary_of_a_life_can_be_the_last_on_postgresql(
     async with street(tmp_path, provider) as (world, sandbox):
         rows = await every_boundary(world, sandbox, tmp_path / "home", lambda _: postgres)
     printed(provider, "postgresql", rows)
-    met_all(rows)
+    met_all(rows, provider)
 
 
-def met_all(rows: list[Row]) -> None:
+def met_all(rows: list[Row], provider: str) -> None:
     """The matrix holds what it is to hold: crashes before, after and while a machine exists."""
+    stops = provider_class(provider).capabilities.stop != "none"
     by_name = {row.boundary: row for row in rows}
     assert {"intent committed", "sending committed", "terminate sent", "gone recorded"} <= set(
         by_name
@@ -152,6 +153,12 @@ def met_all(rows: list[Row]) -> None:
     assert by_name["sending committed"].unknown == by_name["created"].unknown == 1
     assert by_name["intent committed"].end == by_name["ready"].end == "running"
     assert by_name["ended"].end == "ended"
+    assert stops == ({"stop wanted", "start wanted"} <= set(by_name))
+    if "stop sent" not in by_name:  # there is no stop, or none of the cheapest type
+        assert not stops or by_name["stop wanted"].end == "running"
+    else:
+        assert by_name["stop wanted"].end == by_name["stop sent"].end == "stopped"
+        assert by_name["start wanted"].end == by_name["start sent"].end == "running"
 
 
 async def _takes_unknown_for_refused(ctx: Any, work: Any, attempt: Any) -> float:

@@ -14,7 +14,7 @@ from gpubroker.fleet.errors import NothingToBeHad
 from gpubroker.fleet.observing import observe
 from gpubroker.fleet.requests import LaunchRequest
 from gpubroker.model.errors import BrokerError
-from gpubroker.model.terms import Carrier, State
+from gpubroker.model.terms import Carrier
 from gpubroker.testing.fake_cloud import SWITCHES, Crashed
 
 House = Any
@@ -175,10 +175,19 @@ async def _taken_away(house: House) -> None:
     await fleet.terminate("train-1")
 
 
+async def _stopped_and_started(house: House) -> None:
+    fleet = house.open()
+    await house.launch(fleet)
+    await fleet.stop("train-1")
+    await fleet.start("train-1")
+    await fleet.terminate("train-1")
+
+
 LIVES = {
     "waits for stock": (_waits_for_stock, 1, {"waiting for stock", "planned", "planned anew"}),
     "together": (_together, 2, {"intent committed", "gang formed"}),
     "taken away": (_taken_away, 1, {"taken away", "replacement wanted", "planned anew"}),
+    "stopped": (_stopped_and_started, 1, {"stop sent", "stop reached", "start sent"}),
 }
 """What happens, how many machines are wanted then, boundaries that must be met."""
 
@@ -209,11 +218,12 @@ async def test_every_boundary_of_a_longer_life_can_be_the_last(
             assert await observe(fleet.context) == ()
             assert await fleet.settle() == ()
         assert house.leaks() == [], boundary
-        wanted = [row for row in house.store.launches() if row.wanted == "running"]
+        wanted = [row for row in house.store.launches() if row.wanted != "gone"]
         # All of them or none, until the user ends one after the other.
         assert len(wanted) in {0, machines} or "end wanted next" in reached.seen, boundary
         assert len(house.cloud.billed()) == len(house.wanted()) == len(wanted), boundary
-        assert State.PREEMPTED not in {one.state for one in house.cloud.billed()}, boundary
+        for one in house.cloud.billed():
+            assert {row.wanted for row in wanted} == {one.state.value}, boundary
         for name in house.store.names():
             await fleet.terminate(name)
         assert house.cloud.billed() == [], boundary

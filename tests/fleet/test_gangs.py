@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from datetime import timedelta
 from typing import Any
 
@@ -18,7 +19,7 @@ from gpubroker.model.errors import BudgetExceeded, NoCapacity
 from gpubroker.model.money import Nanos, nanos
 from gpubroker.model.terms import Market, State
 from gpubroker.store.errors import NameTaken
-from gpubroker.testing.fake_cloud import FakeCloud
+from gpubroker.testing.fake_cloud import Crashed, FakeCloud
 
 House = Any
 THREE = LaunchRequest(disk_gb=20, nodes=3)
@@ -82,6 +83,58 @@ async def test_what_is_not_ready_in_time_ends_all(house: House) -> None:
     assert house.cloud.billed() == []
     [first, *_] = house.cloud.machines
     assert first.ended_at - first.created_at < timedelta(minutes=6)
+
+
+async def _crashed(house: House, ready: int) -> None:
+    """Dies as soon as so many are ready; no task of the dead process writes anything more."""
+    left = ready
+
+    def dies(boundary: str) -> None:
+        nonlocal left
+        left -= boundary == "ready"
+        if boundary == "ready" and left == 0:
+            house.close()
+            raise Crashed(boundary)
+
+    house.on_boundary = dies
+    fleet = house.open()
+    # Whichever task of it comes first: to its death, or to a store that is closed.
+    with pytest.raises((Crashed, sqlite3.ProgrammingError)):
+        await house.launch_gang(fleet, structs.replace(THREE, all_within=timedelta(minutes=15)))
+    house.on_boundary = lambda _: None
+
+
+@pytest.mark.parametrize("away_s", [60.0, 840.0, 1000.0, 7200.0])
+async def test_all_that_were_ready_in_time_are_kept_however_late_anybody_looks(
+    house: House, away_s: float
+) -> None:
+    await _crashed(house, 3)
+    house.cloud.clock.advance(away_s)
+    fleet = house.open()
+    assert await fleet.settle() == ()
+    assert {row.gang_until for row in house.store.launches()} == {None}
+    assert len(house.cloud.billed()) == 3
+    assert ended(house) == {}
+
+
+@pytest.mark.parametrize("ready", [1, 2])
+async def test_one_that_nobody_saw_ready_in_time_ends_all(house: House, ready: int) -> None:
+    await _crashed(house, ready)
+    house.cloud.clock.advance(1000)
+    fleet = house.open()
+    for _ in range(3):
+        assert await fleet.settle() == ()
+    assert house.cloud.billed() == []
+    assert set(ended(house)) == {"train-1", "train-2", "train-3"}
+
+
+async def test_one_that_was_ended_before_anybody_looked_again_ends_all(house: House) -> None:
+    await _crashed(house, 3)
+    house.cloud.clock.advance(1000)
+    fleet = house.open()
+    await fleet.terminate("train-2")
+    assert await fleet.settle() == ()
+    assert house.cloud.billed() == []
 
 
 async def test_a_node_that_is_ended_by_hand_while_they_form_ends_all(house: House) -> None:

@@ -9,15 +9,17 @@ import pytest
 from msgspec import structs
 
 from gpubroker.fleet.errors import BidTooHigh
-from gpubroker.fleet.planning import plan
+from gpubroker.fleet.launching import _shares_cause
+from gpubroker.fleet.planning import lacking, plan
 from gpubroker.fleet.quotas import quotas_of
 from gpubroker.fleet.requests import LaunchRequest, Plan
-from gpubroker.model.errors import QuotaExceeded, Unavailable
+from gpubroker.model.errors import Invalid, QuotaExceeded, Unavailable
 from gpubroker.model.money import nanos
 from gpubroker.model.offer import Offer
 from gpubroker.model.query import Query
 from gpubroker.model.quota import Quota
 from gpubroker.model.terms import Market
+from gpubroker.providers.bounds import BEYOND_BOUNDS
 from gpubroker.testing.fake_cloud import FakeCloud, FakeProvider, Switches
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -126,3 +128,36 @@ def test_a_cloud_where_gpubroker_does_not_log_in_is_rented_only_where_it_is_name
     assert why.endswith("to take it all the same: --provider salad")
     for query in (Query(providers=("salad", "vast_ai")), Query(keys=("k0", "k1", "k2"))):
         assert len(made(query).ranked) == len(offers)
+
+
+def test_a_price_in_another_currency_is_left_out_with_the_reason() -> None:
+    rupees = structs.replace(NORTH, price=structs.replace(NORTH.price, quoted="INR"))
+    made = planned(rupees, SOUTH)
+    assert [one.offer.key for one in made.ranked] == [SOUTH.key]
+    assert [why for _, why in made.left_out] == ["its price is in INR, which is not converted"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "can", "why"),
+    [
+        ({"image": "a/b"}, {"image": "none"}, "runs no container images"),
+        ({"ports": ((8080, "tcp"),)}, {"ports": "none"}, "opens no ports"),
+        ({"registry_auth": "mine"}, {"registry_auth": False}, "takes no login"),
+        ({}, {"image": "none", "ports": "none", "registry_auth": False}, ""),
+    ],
+)
+def test_what_a_cloud_cannot_do_is_known_before_it_is_asked(
+    asked: dict[str, Any], can: dict[str, Any], why: str
+) -> None:
+    capabilities = structs.replace(FakeProvider(FakeCloud()).capabilities, **can)
+    assert lacking(LaunchRequest(**asked), capabilities).startswith(why)
+    able = structs.replace(capabilities, image="container", ports="any_tcp", registry_auth=True)
+    assert lacking(LaunchRequest(**asked), able) == ""
+
+
+@pytest.mark.parametrize(("code", "kept"), [(BEYOND_BOUNDS, ["another"]), ("", [])])
+def test_what_one_vendor_would_not_take_another_may(code: str, kept: list[str]) -> None:
+    refusal = Invalid("too little disk", code=code)
+    others = (structs.replace(SOUTH, provider="another"), SOUTH)
+    left = [one.provider for one in others if not _shares_cause(one, NORTH, refusal)]
+    assert left == kept

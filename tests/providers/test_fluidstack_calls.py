@@ -414,3 +414,11 @@ def test_what_fluidstack_has_and_has_not(fluid: Any) -> None:
     for protocol in (BootsOverSsh, HasResources, Stoppable):
         assert isinstance(fluid, protocol)
     assert not isinstance(fluid, HasBalance)
+
+
+@pytest.mark.parametrize("told_at", ["9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+23:59"])
+async def test_a_time_that_not_every_zone_knows_is_none(
+    fluid: Any, scripted: Scripted, ref: Any, told_at: str
+) -> None:
+    scripted.says(f"GET {ONE}", told("machine") | {"created_at": told_at})
+    assert (await fluid.get(ref)).created_at is None

@@ -185,7 +185,9 @@ ERRORS: list[tuple[str, int, Any, type[BrokerError]]] = [
     ("create", 409, no("Not enough stock"), NoCapacity),
     ("create", 400, no("Insufficient resources"), NoCapacity),
     ("create", 400, no("Insufficient credit"), OutOfFunds),
-    ("create", 402, no("Payment required"), OutOfFunds),
+    ("create", 400, no("Insufficient balance"), OutOfFunds),
+    ("create", 402, no("Insufficient balance to create the resource"), OutcomeUnknown),
+    ("start", 402, no("Payment required"), OutOfFunds),
     ("create", 400, no("VM quota exceeded"), QuotaExceeded),
     ("create", 400, no("Image x is not available"), Invalid),
     ("create", 400, no("user_data is wrong"), Invalid),
@@ -210,6 +212,7 @@ CALLS = {
     "create": f"POST {VMS}",
     "get": f"GET {VMS}/731",
     "terminate": f"DELETE {VMS}/731",
+    "start": f"GET {VMS}/731/hibernate-restore",
     "ensure": f"POST {ENVIRONMENTS}",
 }
 
@@ -224,6 +227,7 @@ async def test_the_error_table_row_by_row(
     operation: str, status: int, body: Any, kind: type[BrokerError],
 ) -> None:  # fmt: skip
     scripted.says(f"GET {ENVIRONMENTS}", {"environments": [], "count": 0})
+    scripted.says(f"GET {VMS}/731", told("hibernated"))
     scripted.says(CALLS[operation], body, status=status)
     calls = {
         "whoami": cloud.whoami,
@@ -340,6 +344,17 @@ async def test_lists_follow_their_pages_and_are_whole_only_with_all(
     assert not (await cloud.list("")).complete
 
 
+async def test_pages_that_the_vendor_makes_smaller_are_followed_to_the_last(
+    cloud: Any, scripted: Scripted
+) -> None:
+    row = told("running")["instance"]
+    pages = [[row | {"id": 10 * page + n} for n in range(1, size + 1)] for page, size in
+             enumerate((10, 10, 3))]  # fmt: skip
+    scripted.says(f"GET {VMS}", *({"instances": rows, "page_size": 10} for rows in pages))
+    listing = await cloud.list("")
+    assert (len(listing.instances), listing.complete) == (23, True)
+
+
 STATES = {
     State.PENDING: "CREATING BUILD STARTING REBOOTING HARD_REBOOT RESTORING REBUILD RESIZE",
     State.RUNNING: "ACTIVE",
@@ -368,6 +383,14 @@ def test_a_machine_is_reached_once_its_address_is_attached() -> None:
     row.floating_ip_status = "ATTACHING"
     early = instance_of(row, "default")
     assert (early.ssh, early.ports) == (None, {})
+
+
+def test_an_opening_without_ports_is_read_and_told_as_none() -> None:
+    told_row = told("running")["instance"]
+    ping = {"direction": "ingress", "protocol": "icmp", "port_range_min": -1, "port_range_max": -1}
+    rules = [*told_row["security_rules"], ping]
+    row = convert(told_row | {"security_rules": rules}, Machine)
+    assert set(instance_of(row, "default").ports) == {"8888/tcp"}
 
 
 def test_a_machine_whose_name_has_a_suffix_is_known_by_its_label() -> None:
@@ -399,7 +422,12 @@ async def test_a_stop_that_would_bill_on_is_refused(
 
 @pytest.mark.parametrize(
     ("file", "action"),
-    [("hibernated", "hibernate-restore"), ("shutoff", "start"), ("running", None)],
+    [
+        ("hibernated", "hibernate-restore"),
+        ("shutoff", "start"),
+        ("running", None),
+        ("creating", None),
+    ],
 )
 async def test_a_start_is_what_the_state_needs(
     cloud: Any, scripted: Scripted, ref: Any, file: str, action: str | None
@@ -408,6 +436,28 @@ async def test_a_start_is_what_the_state_needs(
     await cloud.start(ref)
     paths = [f"GET {VMS}/731", *([f"GET {VMS}/731/{action}"] if action else [])]
     assert scripted.asked() == paths
+
+
+@pytest.mark.parametrize("word", ["STARTING", "RESTORING", "REBOOTING"])
+async def test_one_that_is_on_its_way_up_is_not_started_again(
+    cloud: Any, scripted: Scripted, ref: Any, word: str
+) -> None:
+    row = told("hibernated")
+    row["instance"]["status"] = word
+    scripted.says(f"GET {VMS}/731", row)
+    await cloud.start(ref)
+    assert scripted.asked() == [f"GET {VMS}/731"]
+
+
+async def test_one_that_is_shut_off_costs_in_full_and_is_not_stopped(
+    cloud: Any, scripted: Scripted, ref: Any
+) -> None:
+    scripted.says(f"GET {VMS}/731", told("shutoff"))
+    with pytest.raises(WrongState, match=r"SHUTOFF.*terminate"):
+        await cloud.stop(ref)
+    assert scripted.asked() == [f"GET {VMS}/731"]
+    scripted.says(f"GET {VMS}/731", told("hibernated"))
+    await cloud.stop(ref)
 
 
 async def test_no_hardware_for_a_start_is_no_capacity(

@@ -67,6 +67,8 @@ def test_a_flavor_costs_its_gpus_by_the_pricebook() -> None:
     one = rows[0]
     assert (one.vcpus, one.ram_gb, one.disk_gb) == (28, 180, 100)
     assert (one.price.extras, one.price.disk_gb_stopped) == (5_000_000, 100_000)
+    # The address is kept, and costs on.
+    assert one.price.hourly_stopped(100) == 5_000_000 + 100 * 100_000
     assert rows[1].availability is Availability.NO
 
 
@@ -115,8 +117,15 @@ def test_the_newest_ubuntu_with_docker_is_the_image() -> None:
         "Ubuntu Server 24.04 LTS R570 CUDA 12.8",
         "Windows Server 2099 with Docker CUDA 99",
     )
-    there = Images("CANADA-1", tuple(Image(name) for name in names))
+    there = Images("CANADA-1", tuple(Image(name, is_public=True) for name in names))
     assert images_of([there]) == {"CANADA-1": names[1]}
+
+
+def test_an_image_of_the_accounts_own_is_nobodys_default() -> None:
+    mine = Image("Ubuntu Server 26.04 with Docker CUDA 99, all that I have", is_public=False)
+    theirs = Image("Ubuntu Server 22.04 LTS R535 CUDA 12.2", is_public=True)
+    assert images_of([Images("CANADA-1", (mine, theirs))]) == {"CANADA-1": theirs.name}
+    assert images_of([Images("US-1", (mine, Image("Ubuntu of whoever")))]) == {}
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from gpubroker.model.errors import (
     NotFound,
     OutcomeUnknown,
     OutOfFunds,
+    QuotaExceeded,
     RateLimited,
     Unsupported,
     WrongState,
@@ -156,6 +157,10 @@ async def test_what_changes_a_machine_goes_to_its_regions_host(scripted: Scripte
         (200, {"message": "we are working on it"}, OutcomeUnknown),
         (200, {"success": False, "message": "something"}, OutcomeUnknown),
         (200, {"machine_id": None}, OutcomeUnknown),
+        (200, {"success": True, "message": "It will be available shortly"}, OutcomeUnknown),
+        (200, {"message": "L4 is not available"}, OutcomeUnknown),
+        (200, {"success": False, "message": "Out of stock", "machine_id": 4711}, OutcomeUnknown),
+        (400, {"error": "No capacity", "machine_id": 4711}, OutcomeUnknown),
         (500, {"detail": "available soon"}, OutcomeUnknown),
         (404, {"detail": "Not Found"}, OutcomeUnknown),
     ],
@@ -208,6 +213,19 @@ async def test_a_key_that_is_not_listed_yet_is_no_key(
     scripted.says("POST /ssh/", told("done"))
     with pytest.raises(OutcomeUnknown):
         await jarvis.ensure(Resource.SSH_KEY, SPEC, VM, ATTEMPT, {})
+
+
+async def test_where_no_key_has_room_it_is_told_what_to_do(
+    jarvis: JarvisLabs, scripted: Scripted
+) -> None:
+    scripted.says("GET /ssh/", [told("keys")[0]])
+    scripted.says("POST /ssh/", {"sucess": False, "error": "Maximum of 10 SSH keys reached"})
+    with pytest.raises(QuotaExceeded, match="Delete an SSH key"):
+        await jarvis.ensure(Resource.SSH_KEY, SPEC, VM, ATTEMPT, {})
+
+
+def test_no_word_of_the_vendor_says_that_a_machine_is_gone() -> None:
+    assert JarvisLabs.capabilities.gone == "absent"
 
 
 async def test_a_sweep_is_told_of_keys_and_scripts_and_ends_them_by_id(

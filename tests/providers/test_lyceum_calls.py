@@ -92,7 +92,11 @@ def test_what_the_vendor_would_not_take_is_refused_by_its_field(change: Any, fie
     ("status", "body", "error"),
     [
         (503, {"detail": "No capacity for a100"}, NoCapacity),
-        (500, {"error": "a100 is not available right now"}, NoCapacity),
+        (500, {"detail": "a100 is not available right now"}, OutcomeUnknown),
+        (500, {"error": "No capacity for a100"}, OutcomeUnknown),
+        (503, b"no capacity for this request", OutcomeUnknown),
+        (503, b"<html><p>No capacity is available</p></html>", OutcomeUnknown),
+        (400, {"error": "a100 is not available right now"}, NoCapacity),
         (409, {"detail": "out of capacity"}, NoCapacity),
         (402, {"detail": "Insufficient credits"}, OutOfFunds),
         (403, {"detail": "No access to this profile"}, AuthFailed),
@@ -143,7 +147,7 @@ def test_what_a_create_does_not_take_goes_over_ssh(lyceum: Lyceum) -> None:
         ("provisioning", State.PENDING, True),
         ("running", State.RUNNING, True),
         ("ready", State.RUNNING, True),
-        ("stopped", State.TERMINATED, False),
+        ("stopped", State.STOPPED, True),
         ("terminated", State.TERMINATED, False),
         ("failed", State.FAILED, True),
         ("error", State.FAILED, True),
@@ -190,6 +194,7 @@ async def test_a_list_asks_for_all_and_says_when_it_is_not_whole(
     [
         ({"detail": "VM not found"}, NotFound),
         ({"detail": "Not Found"}, BadResponse),
+        (b"Cannot GET /api/v2/external/vms/vm-abc123/status", BadResponse),
         (b"", BadResponse),
     ],
     ids=str,
@@ -227,6 +232,28 @@ async def test_the_newer_figure_of_what_was_charged_counts(
     assert (bill.status, bill.amount) == ("ended", amount * 10**9)
     early = await lyceum.billing(REF, START - timedelta(hours=9), START)
     assert early.status == "pending"
+
+
+@pytest.mark.parametrize(("until", "status"), [(None, "running"), (START, "pending")])
+async def test_a_machine_without_a_figure_cost_nobody_knows_what(
+    lyceum: Lyceum, scripted: Scripted, until: Any, status: str
+) -> None:
+    scripted.says(STATUS, told("ended") | {"billed": None, "croesus_billed": None})
+    bill = await lyceum.billing(REF, START - timedelta(days=9), until)
+    assert (bill.status, bill.amount) == (status, None)
+
+
+@pytest.mark.parametrize("odd", [{"croesus_billed": -1}, {"billed": "1.25"}, {"vm_id": "vm-other"}])
+async def test_a_record_that_cannot_be_is_no_bill(
+    lyceum: Lyceum, scripted: Scripted, odd: dict[str, Any]
+) -> None:
+    scripted.says(STATUS, told("ended") | odd)
+    with pytest.raises(BadResponse):
+        await lyceum.billing(REF, START - timedelta(days=9), START)
+
+
+def test_a_time_that_not_every_zone_knows_is_none() -> None:
+    assert machine(created_at="9999-12-31T23:59:59-23:59").created_at is None
 
 
 async def test_the_bill_of_a_machine_that_is_told_no_more_is_not_known(

@@ -46,7 +46,8 @@ def parse(*rows: Any, prices: Any = None) -> tuple[tuple[Offer, ...], tuple[Any,
 
 
 def test_the_price_list_is_of_whole_machines_and_counts_first() -> None:
-    prices = parse_prices((FIXTURES / "pricing.json").read_bytes())
+    prices, rejected = parse_prices((FIXTURES / "pricing.json").read_bytes())
+    assert not rejected
     assert prices["on-demand", "a100", 2] == 2.5
     rows, _ = parse(A100, prices=prices)
     told = {row.key: (row.price.compute, row.availability) for row in rows}
@@ -65,6 +66,44 @@ def test_without_a_price_list_a_machine_costs_its_gpus() -> None:
         (4, 6_600_000_000, Market.SPOT),
     ]
     assert rows[0].launch == {"hardware_profile": "a100", "instance_type": "on-demand"}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"unit_price_per_hour": None},
+        {"unit_price_per_hour": "2.5"},
+        {"group_by": None},
+        {"group_by": {"hardware_profile": "a100"}},
+        {"meter_slug": None},
+    ],
+    ids=str,
+)
+def test_a_price_that_cannot_be_read_is_not_made_up(damage: dict[str, Any]) -> None:
+    told = json.loads((FIXTURES / "pricing.json").read_text())
+    told["prices"][1] |= damage
+    prices, unread = parse_prices(json.dumps(told).encode())
+    assert len(unread) == 1
+    body = (FIXTURES / "availability.json").read_bytes()
+    at = SystemClock().now()
+    rows, rejected = parse_offers(body, prices, account="default", fetched_at=at, unread=unread)
+    # Of an A100 alone its price is told, of the H100s no longer what a machine of four costs.
+    assert {row.key for row in rows} == {"on-demand:a100:1x", "on-demand:h200:8x"}
+    assert len(rejected) == 3
+
+
+def test_rates_of_other_things_are_no_damage() -> None:
+    told = [{"meter_slug": "serverless_inference_tokens", "group_by": {"model": "m"}}]
+    assert parse_prices(json.dumps({"prices": told}).encode()) == ({}, [])
+
+
+def test_a_variant_that_cannot_be_read_is_not_sold_out() -> None:
+    without = {name: told for name, told in A100.items() if name != "available_gpus_per_instance"}
+    rows, rejected = parse(without, prices={("on-demand", "a100", 1): 1.39})
+    assert [row.availability for row in rows] == [Availability.UNKNOWN]
+    assert len(rejected) == 1
+    absurd = A100 | {"available_gpus_per_instance": [1_000_000]}
+    assert parse(absurd | {"price_per_hour": 10})[0] == ()
 
 
 def test_all_of_it_stands_in_europe_and_has_its_disk() -> None:

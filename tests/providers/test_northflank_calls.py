@@ -36,6 +36,7 @@ from gpubroker.providers.northflank import (
     LONGEST_TEXT,
     LOOK_AGAIN_S,
     MOST_LOOKS,
+    USUAL_PAGE,
     Northflank,
     service,
 )
@@ -155,7 +156,12 @@ def test_what_the_cloud_does_not_take_is_refused_by_its_field(
         ("create", 409, "The project is being deleted", WrongState),
         ("create", 429, "Too many requests", RateLimited),
         ("create", 500, "Internal error", OutcomeUnknown),
+        ("create", 500, "Please purchase credits", OutcomeUnknown),
+        ("get", 503, "Purchase credits", Unavailable),
+        ("start", 402, "Insufficient credits", OutOfFunds),
         ("get", 404, "Service not found", NotFound),
+        ("get", 404, f"Route GET:/v1/projects/p/services/{ATTEMPT.name} not found", BadResponse),
+        ("terminate", 404, f"Cannot DELETE /v1/projects/p/services/{ATTEMPT.name}", OutcomeUnknown),
         ("get", 404, "Route not found", BadResponse),
         ("start", 409, "The service is not paused", WrongState),
         ("terminate", 404, "Not found", OutcomeUnknown),
@@ -193,7 +199,9 @@ async def test_a_name_that_is_taken_is_the_attempts_own_service(
         ("IN_PROGRESS", False, ("TASK_STAGING",), State.PENDING, True),
         ("IN_PROGRESS", False, ("TASK_STARTING",), State.PENDING, True),
         ("COMPLETED", False, ("TASK_RUNNING",), State.RUNNING, True),
-        ("COMPLETED", False, ("TASK_FAILED", "TASK_KILLED"), State.PENDING, False),
+        ("COMPLETED", False, ("TASK_FAILED", "TASK_KILLED"), State.PENDING, True),
+        ("COMPLETED", False, ("TASK_DREAMING",), State.PENDING, True),
+        ("COMPLETED", True, ("TASK_FAILED", "TASK_KILLED"), State.STOPPED, False),
         ("COMPLETED", False, ("TASK_FINISHED",), State.PENDING, False),
         ("FAILED", False, (), State.FAILED, False),
         ("COMPLETED", True, ("TASK_KILLING",), State.STOPPING, True),
@@ -347,35 +355,183 @@ def test_where_gpubroker_does_not_log_in_the_way_in_is_told() -> None:
     assert f"--projectId {PROJECT} --serviceId {ATTEMPT.name}`" in told
 
 
+class Many:
+    """Six of our services in one project, which run unless they are paused."""
+
+    def __init__(self, scripted: Scripted) -> None:
+        self.scripted, self.clock = scripted, ManualClock()
+        self.north = connected(Northflank, scripted, clock=self.clock)
+        self.paused: set[int] = set()
+        scripted.says("GET /v1/auth", answer("auth")).says("GET /v1/projects", answer("projects"))
+        self.tell()
+
+    def tell(self, changed_at: str | None = "2026-01-20T11:22:16Z", first: str = "") -> None:
+        """`first`: when the first one changed, where that is another time."""
+        rows = []
+        for number, letter in enumerate("abcdef"):
+            at = first if first and not number else changed_at
+            deployment = {"status": "COMPLETED"} | ({"lastTransitionTime": at} if at else {})
+            name = f"gb-abcdef-{letter * 16}"
+            rows.append({"id": name, "name": name, "status": {"deployment": deployment}})
+        self.scripted.says(f"GET {PATH}/services", {"data": {"services": rows}})
+        for number, row in enumerate(rows):
+            off = number in self.paused
+            path = f"GET {PATH}/services/{row['id']}"
+            self.scripted.says(path, {"data": row | {"servicePaused": off}})
+            there = [] if off else [{"status": "TASK_RUNNING"}]
+            self.scripted.says(f"{path}/containers", {"data": {"containers": there}})
+
+    async def seen(self) -> tuple[int, int]:
+        """(how many are told to be stopped, how many were looked at)."""
+        before = len(self.scripted.requests)
+        listing = await self.north.list("")
+        assert len(listing.instances) == 6
+        stopped = sum(one.state is State.STOPPED for one in listing.instances)
+        return stopped, (len(self.scripted.requests) - before - 3) // 2
+
+
 async def test_a_list_looks_at_what_changed_and_takes_the_rest_as_it_was_seen(
     scripted: Scripted,
 ) -> None:
-    clock = ManualClock()
-    north = connected(Northflank, scripted, clock=clock)
-    names = [f"gb-abcdef-{letter * 16}" for letter in "abcdef"]
-    status = {"deployment": {"status": "COMPLETED", "lastTransitionTime": "2026-01-20T11:22:16Z"}}
-    row = {"projectId": PROJECT, "status": status, "createdAt": "2026-01-20T11:19:53Z"}
-    rows = [row | {"id": name, "name": name} for name in names]
-    scripted.says("GET /v1/auth", answer("auth")).says("GET /v1/projects", answer("projects"))
-    scripted.says(f"GET {PATH}/services", {"data": {"services": rows}})
-    for one in rows:
-        scripted.says(f"GET {PATH}/services/{one['id']}", {"data": one | {"servicePaused": True}})
-        scripted.says(f"GET {PATH}/services/{one['id']}/containers", {"data": {"containers": []}})
+    many = Many(scripted)
+    assert await many.seen() == (0, MOST_LOOKS)
+    assert await many.seen() == (0, 6 - MOST_LOOKS)
+    assert await many.seen() == (0, 0)
+    many.tell(first="2026-01-20T12:00:00Z")
+    assert await many.seen() == (0, 1)
+    many.clock.at += timedelta(seconds=LOOK_AGAIN_S)
+    assert await many.seen() == (0, MOST_LOOKS)
 
-    async def seen() -> tuple[int, int]:
-        before = len(scripted.requests)
-        listing = await north.list("")
-        stopped = sum(one.state is State.STOPPED for one in listing.instances)
-        assert len(listing.instances) == len(rows)
-        return stopped, len(scripted.requests) - before - 3
 
-    assert await seen() == (MOST_LOOKS, 2 * MOST_LOOKS)
-    assert await seen() == (len(rows), 2 * (len(rows) - MOST_LOOKS))
-    assert await seen() == (len(rows), 0)
-    changed = status["deployment"] | {"lastTransitionTime": "2026-01-20T12:00:00Z"}
-    told = {"data": {"services": [rows[0] | {"status": {"deployment": changed}}, *rows[1:]]}}
-    scripted.says(f"GET {PATH}/services", told)
-    assert await seen() == (len(rows), 2)
-    scripted.says(f"GET {PATH}/services", {"data": {"services": rows}})
-    clock.at += timedelta(seconds=LOOK_AGAIN_S)
-    assert (await seen())[1] == 2 * MOST_LOOKS
+async def test_that_a_machine_costs_nothing_is_never_taken_from_memory(
+    scripted: Scripted,
+) -> None:
+    many = Many(scripted)
+    many.paused = {0, 1}
+    many.tell()
+    assert await many.seen() == (2, MOST_LOOKS)
+    assert await many.seen() == (2, MOST_LOOKS)
+    assert await many.seen() == (2, 2)
+    many.paused = {1}
+    many.tell()
+    assert await many.seen() == (1, 2)
+
+
+async def test_where_a_list_does_not_tell_the_change_nothing_is_taken_from_memory(
+    scripted: Scripted,
+) -> None:
+    many = Many(scripted)
+    many.tell(changed_at=None)
+    for _ in range(3):
+        assert (await many.seen())[1] == MOST_LOOKS
+
+
+# What a token sees
+
+
+@pytest.mark.parametrize(
+    ("told", "complete"),
+    [
+        ({}, True),
+        ({"scope": "role"}, True),
+        ({"scope": "own-project"}, False),
+        ({"projectRestrictions": {"enabled": False, "projects": []}}, True),
+        ({"projectRestrictions": {"enabled": True, "projects": ["x"]}}, False),
+    ],
+    ids=str,
+)
+async def test_a_token_that_is_narrowed_has_no_complete_list(
+    scripted: Scripted, north: Northflank, told: dict[str, Any], complete: bool
+) -> None:
+    scripted.says("GET /v1/auth", {"data": answer("auth")["data"] | told})
+    scripted.says("GET /v1/projects", answer("no-projects"))
+    listing = await north.list("")
+    assert (listing.instances, listing.complete) == ((), complete)
+    assert (await north.resources("")).complete is complete
+
+
+@pytest.mark.parametrize(
+    ("projects", "narrowed", "gone"),
+    [("no-projects", False, True), ("no-projects", True, False), ("projects", False, False)],
+)
+async def test_a_project_that_is_not_told_is_gone_only_where_the_token_sees_all(
+    scripted: Scripted, north: Northflank, projects: str, narrowed: bool, gone: bool
+) -> None:
+    token = answer("auth")["data"] | {"projectRestrictions": {"enabled": narrowed}}
+    scripted.says("GET /v1/auth", {"data": token}).says("GET /v1/projects", answer(projects))
+    body = {"error": {"status": 404, "message": "Project not found"}}
+    scripted.says(f"GET {ITSELF}", body, status=404).says(f"DELETE {ITSELF}", body, status=404)
+    with pytest.raises(NotFound if gone else BadResponse):
+        await north.get(REF)
+    if gone:
+        await north.terminate(REF)
+    else:
+        with pytest.raises(OutcomeUnknown):
+            await north.terminate(REF)
+
+
+# What must not be believed
+
+
+@pytest.mark.parametrize(("field", "value"), [("projectId", "another"), ("id", "a/b")])
+async def test_a_create_that_answers_with_another_service_is_unknown(
+    scripted: Scripted, north: Northflank, offer: Offer, field: str, value: str
+) -> None:
+    made = answer("made")
+    made["data"][field] = value
+    scripted.says(f"POST {PATH}/services/deployment", made)
+    with pytest.raises(OutcomeUnknown):
+        await north.create(spec(), offer, ATTEMPT, HAVE)
+
+
+async def test_a_service_of_another_project_is_a_bad_answer(
+    scripted: Scripted, north: Northflank
+) -> None:
+    told = answer("running")
+    told["data"]["projectId"] = "another"
+    scripted.says(f"GET {ITSELF}", told)
+    with pytest.raises(BadResponse):
+        await north.get(REF)
+
+
+async def test_a_service_that_is_charged_twice_in_an_hour_has_no_bill(
+    scripted: Scripted, north: Northflank
+) -> None:
+    told = answer("usage")
+    told["data"]["paas"]["teams"] *= 2
+    scripted.says(f"GET /v1/billing/usage/{int(START.timestamp())}", told)
+    with pytest.raises(BadResponse):
+        await north.billing(REF, START, START + timedelta(minutes=5))
+
+
+async def test_a_full_page_of_charges_is_not_the_last_one(
+    scripted: Scripted, north: Northflank
+) -> None:
+    told, full = answer("usage"), answer("usage")
+    (kind,) = full["data"]["paas"]["teams"][0]["projects"][0]["resourceTypes"]
+    kind["resources"] = [{"id": f"s{n}", "price": {"total": 1}} for n in range(USUAL_PAGE)]
+    scripted.says(f"GET /v1/billing/usage/{int(START.timestamp())}", full, told)
+    bill = await north.billing(REF, START, START + timedelta(minutes=5))
+    assert bill.amount == 2_755_000_000
+    assert scripted.requests[-1].url.params["resourcesPage"] == "2"
+    scripted.says(f"GET /v1/billing/usage/{int(START.timestamp())}", full)
+    bill = await north.billing(REF, START, START + timedelta(minutes=5))
+    assert bill.amount in {None, 0}
+
+
+async def test_times_that_not_every_zone_knows_are_none(
+    scripted: Scripted, north: Northflank
+) -> None:
+    told = answer("running")
+    told["data"] |= {
+        "createdAt": "0001-01-01T00:00:00+23:59",
+        "expiryTime": "9999-12-31T23:59:59-23:59",
+    }
+    scripted.says(f"GET {ITSELF}", told).says(f"GET {ITSELF}/containers", answer("containers"))
+    machine = await north.get(REF)
+    assert (machine.created_at, machine.expires_at) == (None, None)
+
+
+def test_searches_count_among_the_accounts_calls() -> None:
+    (hour,) = (one for one in Northflank.capabilities.limits if one.bucket == "hour")
+    assert "offers" in hour.operations

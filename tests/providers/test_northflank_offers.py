@@ -78,8 +78,33 @@ def test_a_plan_that_is_told_gives_vcpus_and_ram() -> None:
     one = known["nf-gpu-h100-80-1g:us-central"]
     eight = known["nf-gpu-h100-80-8g:us-central"]
     assert (one.vcpus, one.ram_gb) == (26, 234)
+    # 2.74 for the GPU, on top of 2.38 for what the plan bundles.
+    assert one.price.compute == 5_120_000_000
     assert (eight.vcpus, eight.ram_gb) == (None, None)
     assert len(rejected) == 1
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"amountPerHour": None},
+        {"amountPerHour": "2.38"},
+        {"amountPerHour": -1},
+        {"cpuResource": "many"},
+        {"id": None},
+        {"id": "nf gpu"},
+    ],
+    ids=str,
+)
+def test_without_its_plans_price_a_machine_is_not_offered_for_less(damage: dict[str, Any]) -> None:
+    told = json.loads((FIXTURES / "plans.json").read_text())
+    told["data"]["plans"][1] |= damage
+    regions = {"data": {"regions": [{"id": "us-central", "gpuDevices": [device("h100-80")]}]}}
+    offers, rejected = parse_offers(
+        json.dumps(regions).encode(), json.dumps(told).encode(), account="default", fetched_at=AT
+    )
+    assert offers == ()
+    assert rejected
 
 
 @pytest.mark.parametrize(
@@ -89,6 +114,9 @@ def test_a_plan_that_is_told_gives_vcpus_and_ram() -> None:
         device("h100-80", pricing={"onDemand": 0}),
         device("h100-80", pricing={"onDemand": "274"}),
         device("h100-80", countOptions=[0]),
+        device("h100-80", countOptions=[1_000_000]),
+        device("h100-80", pricing={"onDemand": 1e14}),
+        {name: told for name, told in device("h200-141").items() if name != "countOptions"},
         {"id": "h100-80"},
     ],
 )

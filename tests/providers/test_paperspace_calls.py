@@ -489,3 +489,11 @@ def test_what_paperspace_has_and_has_not(space: Any) -> None:
     for protocol in (BootsOverSsh, HasQuotas, HasResources, Stoppable):
         assert isinstance(space, protocol)
     assert not isinstance(space, HasBalance)
+
+
+@pytest.mark.parametrize("told_at", ["9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+23:59"])
+async def test_a_time_that_not_every_zone_knows_is_none(
+    space: Any, scripted: Scripted, ref: Any, told_at: str
+) -> None:
+    scripted.says(f"GET {ONE}", told("machine") | {"dtCreated": told_at})
+    assert (await space.get(ref)).created_at is None

@@ -307,3 +307,12 @@ def test_where_gpubroker_does_not_log_in_the_way_in_is_told() -> None:
     assert "portal.salad.com" in way_in("salad", key="/keys/gb-abcdef.pub")
     assert "/keys/gb-abcdef.pub" in way_in("salad", key="/keys/gb-abcdef.pub")
     assert cloud("salad").way_in
+
+
+@pytest.mark.parametrize("told_at", ["9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+23:59"])
+async def test_a_time_that_not_every_zone_knows_is_none(
+    scripted: Scripted, salad: Salad, told_at: str
+) -> None:
+    scripted.says(f"GET {GROUP}", answer("running.json") | {"create_time": told_at})
+    scripted.says(f"GET {GROUP}/instances", answer("instances.json"))
+    assert (await salad.get(REF)).created_at is None

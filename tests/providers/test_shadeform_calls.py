@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -14,6 +13,7 @@ from msgspec import convert
 from msgspec.structs import replace
 from tests.providers.scripted import KEY, START, Scripted, connected
 
+from gpubroker.catalog.gpus import resolve
 from gpubroker.model.errors import (
     AuthFailed,
     BadResponse,
@@ -31,11 +31,12 @@ from gpubroker.model.errors import (
     WrongState,
 )
 from gpubroker.model.identity import Ref
-from gpubroker.model.launch import LaunchSpec
+from gpubroker.model.launch import LaunchSpec, RegistryAuth
 from gpubroker.model.terms import Resource, State
 from gpubroker.providers.base import Extendable, HasBalance, Stoppable
+from gpubroker.providers.boot import secrets_of
 from gpubroker.providers.shadeform import (
-    LONGEST_SCRIPT,
+    CAPABILITIES,
     Machine,
     Shadeform,
     instance_of,
@@ -113,16 +114,47 @@ def test_without_an_end_none_is_sent_and_another_system_may_be_named(
     assert "os" not in order(spec, replace(offer, launch={}), attempt, HAVE)
 
 
-def test_what_is_too_long_for_the_create_goes_over_ssh(
-    cloud: Any, spec: Any, offer: Any, attempt: Any
+def script_of(body: Any) -> str:
+    text = body["launch_configuration"]["script_configuration"]["base64_script"]
+    return base64.b64decode(text).decode()
+
+
+SECRETS = [
+    {"env": {"TOKEN": "sesame"}},
+    {"registry_auth": RegistryAuth("hub", "docker.io", "me", "sesame"), "image": "me/mine"},
+    {"startup_script": "login sesame"},
+    {"command": "train --key sesame"},
+]
+
+
+@pytest.mark.parametrize("secret", SECRETS, ids=str)
+def test_what_may_be_secret_is_in_no_record_and_goes_over_ssh(
+    cloud: Any, offer: Any, attempt: Any, secret: Any
 ) -> None:
+    spec = replace(LaunchSpec(expires_at=None, ssh_keys=(OWN,)), **secret)
+    script = script_of(order(spec, offer, attempt, HAVE))
+    assert OWN in script
+    for one in secrets_of(spec):
+        assert one not in script
+        assert one in cloud.after_boot(spec, offer, attempt, START)
+
+
+def test_without_a_secret_all_goes_by_the_create(cloud: Any, offer: Any, attempt: Any) -> None:
+    spec = LaunchSpec(expires_at=None, ssh_keys=(OWN,), image="ubuntu:24.04")
     assert cloud.after_boot(spec, offer, attempt, START) == ""
-    digests = (hashlib.sha256(b"%d" % number).hexdigest() for number in range(1000))
-    long = replace(spec, startup_script="\n".join(digests))
-    body = order(long, offer, attempt, HAVE)
-    script = body["launch_configuration"]["script_configuration"]["base64_script"]
-    assert len(base64.b64decode(script)) <= LONGEST_SCRIPT
-    assert cloud.after_boot(long, offer, attempt, START)
+    assert "ubuntu:24.04" in script_of(order(spec, offer, attempt, HAVE))
+
+
+@pytest.mark.parametrize(("gpu", "handed"), [("A6000", "--gpus all"), ("MI300X", "/dev/kfd")])
+def test_docker_gets_the_gpus_of_their_maker(
+    spec: Any, offer: Any, attempt: Any, cloud: Any, gpu: str, handed: str
+) -> None:
+    asked, there = replace(spec, image="ubuntu:24.04"), replace(offer, gpu=resolve(gpu))
+    over_ssh = cloud.after_boot(asked, there, attempt, START)
+    by_create = script_of(order(replace(asked, env={}), there, attempt, HAVE))
+    for text in (over_ssh, by_create):
+        assert handed in text
+        assert ("--gpus all" in text) == (handed == "--gpus all")
 
 
 @pytest.mark.parametrize(
@@ -165,6 +197,8 @@ ERRORS: list[tuple[str, int, Any, type[BrokerError]]] = [
     ("get", 404, told("missing"), NotFound),
     ("get", 404, b"<html>", BadResponse),
     ("get", 404, {"message": "Not found"}, BadResponse),
+    ("get", 404, {"message": f"Cannot GET /v1/instances/{ID}/info"}, BadResponse),
+    ("get", 404, b"Cannot GET /v1/instances", BadResponse),
     ("terminate", 404, b"", OutcomeUnknown),
     ("terminate", 409, {"error": "busy"}, WrongState),
     ("extend", 404, told("missing"), NotFound),
@@ -189,6 +223,7 @@ async def test_the_error_table_row_by_row(
     operation: str, status: int, body: Any, kind: type[BrokerError],
 ) -> None:  # fmt: skip
     scripted.says("GET /v1/sshkeys", told("keys"))
+    scripted.says("GET /v1/instances", told("list"))
     scripted.says(CALLS[operation], body, status=status)
     calls = {
         "whoami": cloud.whoami,
@@ -296,10 +331,30 @@ def test_the_end_that_the_cloud_holds_is_told(ending: Any, moment: Any) -> None:
     assert instance_of(row, "default").expires_at == moment
 
 
+@pytest.mark.parametrize("body", [None, {"message": "Not found"}], ids=str)
+async def test_a_404_in_unknown_words_ends_nothing_unless_the_list_lacks_the_machine(
+    cloud: Any, scripted: Scripted, ref: Any, body: Any
+) -> None:
+    scripted.says(f"POST /v1/instances/{ID}/delete", body, status=404)
+    unsure: tuple[Any, ...] = (told("list"), {}, b"<html>")
+    for answer in unsure:
+        scripted.says("GET /v1/instances", answer)
+        with pytest.raises((OutcomeUnknown, BadResponse)):
+            await cloud.terminate(ref)
+    scripted.says("GET /v1/instances", {"instances": []})
+    await cloud.terminate(ref)
+    assert CAPABILITIES.gone == "absent"
+
+
 async def test_an_end_is_moved_and_nothing_else(cloud: Any, scripted: Scripted, ref: Any) -> None:
     scripted.says(f"POST /v1/instances/{ID}/update", None)
     await cloud.extend(ref, datetime(2026, 9, 1, tzinfo=UTC))
     assert scripted.body() == {"auto_delete": {"date_threshold": "2026-09-01T00:00:00Z"}}
+
+
+def test_types_are_asked_for_once_a_minute() -> None:
+    (limit,) = [one for one in CAPABILITIES.limits if "offers" in one.operations]
+    assert (limit.interval_s, limit.burst) == (60, 2)
 
 
 def test_it_offers_what_it_can_do_and_no_more(cloud: Any) -> None:

@@ -50,7 +50,6 @@ KNOWN = [
     ("V100", "pcie", 16, "V100", "PCIe"),
     ("V100_32GB", "pcie", 32, "V100", "PCIe"),
     ("MI300X", "oam", 192, "MI300X", "OAM"),
-    ("GAUDI2", "oam", 96, "Gaudi 2", "OAM"),
 ]
 NAMED = [
     ("sanjose-usa-2", "US, San Jose, CA", "US", "US-West"),
@@ -96,6 +95,11 @@ def test_each_cloud_type_and_region_is_an_offer_at_cents_for_the_whole_machine()
     assert (first.vcpus, first.ram_gb, first.disk_gb, first.arch) == (6, 48, 256, "x86_64")
     assert first.launch == {"upstream_type": "gpu_1x_a6000", "os": "ubuntu22.04_cuda12.6_shade_os"}
     assert [row.availability for row in rows[:2]] == [Availability.YES, Availability.NO]
+
+
+def test_what_docker_cannot_hand_on_is_left_out() -> None:
+    gaudi = one(gpu_type="GAUDI2", interconnect="oam", vram_per_gpu_in_gb=96)
+    assert parse([gaudi]) == ((), ())
 
 
 def test_containers_are_left_out_and_grace_is_arm() -> None:

@@ -157,7 +157,7 @@ def incompressible(size: int) -> str:
 @pytest.mark.parametrize(
     ("change", "field", "at"),
     [
-        ({"disk_gb": 99}, "disk_gb", 0),
+        ({"bid": 1}, "bid", 0),
         ({"disk_gb": 30_201}, "disk_gb", 0),
         ({"startup_script": f"echo {incompressible(200_000)}"}, "startup_script", 0),
         ({"ports": ((0, "tcp"),)}, "ports", 0),
@@ -204,7 +204,11 @@ ERRORS: list[tuple[str, int, Any, type[BrokerError]]] = [
     ("create", 401, told("bad-key"), AuthFailed),
     ("create", 200, told("no-nodes"), NoCapacity),
     ("create", 400, inside("Hostnode unavailable"), NoCapacity),
-    ("create", 500, inside("Insufficient capacity on this host"), NoCapacity),
+    ("create", 409, inside("Insufficient capacity on this host"), NoCapacity),
+    ("create", 500, inside("No available nodes found"), OutcomeUnknown),
+    ("create", 504, b"<html>Hostnode unavailable</html>", OutcomeUnknown),
+    ("create", 502, {"error": "no available public ip"}, OutcomeUnknown),
+    ("create", 500, inside("Invalid API credentials"), OutcomeUnknown),
     ("create", 200, inside("No available public IP"), NoCapacity),
     ("create", 200, inside("You need at least $1.00 to deploy"), OutOfFunds),
     ("create", 400, {"error": "Insufficient balance"}, OutOfFunds),
@@ -253,6 +257,7 @@ async def test_the_error_table_row_by_row(
     operation: str, status: int, body: Any, kind: type[BrokerError],
 ) -> None:  # fmt: skip
     scripted.says(WHO, told("organisation"))
+    scripted.says(f"GET {LIST}", told("list"))
     scripted.says(REQUESTS[operation], body, status=status)
     with pytest.raises(BrokerError) as caught:
         if operation == "offers":
@@ -399,6 +404,29 @@ async def test_a_machine_that_is_gone_is_terminated(
     scripted.says(f"DELETE {ONE}", told("missing"), status=404)
     await dock.terminate(ref)
     assert scripted.asked() == [f"DELETE {ONE}"]
+
+
+@pytest.mark.parametrize("body", [{"error": "Not found"}, None, {}], ids=str)
+async def test_a_404_in_unknown_words_ends_nothing_unless_the_list_lacks_the_machine(
+    dock: Any, scripted: Scripted, ref: Any, body: Any
+) -> None:
+    scripted.says(f"DELETE {ONE}", body, status=404)
+    unsure: tuple[Any, ...] = (told("list"), {"data": {}}, b"<html>")
+    for answer in unsure:
+        scripted.says(f"GET {LIST}", answer)
+        with pytest.raises((OutcomeUnknown, BadResponse)):
+            await dock.terminate(ref)
+    scripted.says(f"GET {LIST}", {"data": told("list")["data"][1:]})
+    await dock.terminate(ref)
+    assert CAPABILITIES.gone == "absent"
+
+
+@pytest.mark.parametrize(("wanted", "sent"), [(20, 100), (99, 100), (101, 101)])
+def test_a_smaller_disk_than_the_least_is_the_least(
+    spec: Any, offer: Any, attempt: Any, wanted: int, sent: int
+) -> None:
+    asked = order(replace(spec, disk_gb=wanted), offer, attempt, None)
+    assert asked["resources"]["storage_gb"] == sent
 
 
 async def test_prices_are_told_without_a_key_and_cover_everything(scripted: Scripted) -> None:

@@ -85,15 +85,21 @@ def test_a_place_is_told_by_city_state_and_country(
 def test_each_count_is_sold_in_sizes_whose_price_is_the_sum_of_their_parts() -> None:
     rows, _ = parse(gpu())
     assert [(row.key, row.price.compute) for row in rows] == [
-        ("loc-1:geforcertx4090-pcie-24gb:1x8c32g", 496_000_000),
-        ("loc-1:geforcertx4090-pcie-24gb:1x16c64g", 592_000_000),
-        ("loc-1:geforcertx4090-pcie-24gb:1x32c128g", 784_000_000),
-        ("loc-1:geforcertx4090-pcie-24gb:2x16c64g", 992_000_000),
-        ("loc-1:geforcertx4090-pcie-24gb:2x32c128g", 1_184_000_000),
+        ("loc-1:geforcertx4090-pcie-24gb:1x8c32g", 503_000_000),
+        ("loc-1:geforcertx4090-pcie-24gb:1x16c64g", 599_000_000),
+        ("loc-1:geforcertx4090-pcie-24gb:1x32c128g", 791_000_000),
+        ("loc-1:geforcertx4090-pcie-24gb:2x16c64g", 999_000_000),
+        ("loc-1:geforcertx4090-pcie-24gb:2x32c128g", 1_191_000_000),
     ]
     assert {(row.price.disk_gb, row.price.disk_gb_stopped) for row in rows} == {(70_000, 70_000)}
     assert {row.disk_max_gb for row in rows} == {30_200}
     assert {row.availability for row in rows} == {Availability.UNKNOWN}
+
+
+def test_the_least_disk_is_always_bought_and_only_more_costs_more() -> None:
+    price = parse(gpu())[0][0].price
+    assert price.hourly(20) == price.hourly(100) == 496_000_000 + 100 * 70_000
+    assert price.hourly(150) == price.hourly(100) + 50 * 70_000
 
 
 def test_what_is_sold_out_is_told_with_its_price() -> None:
@@ -119,6 +125,7 @@ def test_an_absurd_count_makes_no_million_offers() -> None:
         {"v0Name": "a b-pcie-24gb"},
         {"max_count": -1},
         {"resources": {"max_vcpus": 1, "max_ram_gb": 331}},
+        {"resources": {"max_vcpus": 56, "max_ram_gb": 331, "max_storage_gb": 99}},
         {"network_features": {"port_forwarding_available": False}},
     ],
     ids=str,

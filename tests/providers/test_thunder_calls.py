@@ -108,6 +108,13 @@ def test_a_snapshot_or_template_and_a_larger_disk_can_be_asked_for(
     assert (asked["template"], asked["disk_size_gb"]) == ("my-snapshot", 600)
 
 
+@pytest.mark.parametrize(("wanted", "sent"), [(20, 100), (99, 100), (101, 101)])
+def test_a_smaller_disk_than_the_least_is_the_least(
+    spec: Any, offer: Any, attempt: Any, wanted: int, sent: int
+) -> None:
+    assert order(replace(spec, disk_gb=wanted), offer, attempt)["disk_size_gb"] == sent
+
+
 async def test_all_but_the_key_goes_over_ssh(
     thunder: Any, spec: Any, offer: Any, attempt: Any, clock: Any
 ) -> None:
@@ -130,7 +137,7 @@ async def test_all_but_the_key_goes_over_ssh(
         ({"registry_auth": AUTH}, "registry_auth"),
         ({"ports": ((8888, "tcp"),)}, "ports"),
         ({"volumes": ((Ref("thunder_compute", "default", "", "1a"), "/data"),)}, "volumes"),
-        ({"disk_gb": 99}, "disk_gb"),
+        ({"bid": 1}, "bid"),
         ({"disk_gb": 1001}, "disk_gb"),
         ({"ssh_keys": ()}, "ssh_keys"),
     ],
@@ -186,7 +193,7 @@ ERRORS: list[tuple[str, int, Any, type[BrokerError]]] = [
     ("create", 404, b"<html>", OutcomeUnknown),
     ("create", 201, {"identifier": 0, "key": ""}, OutcomeUnknown),
     ("create", 200, b"garbage", OutcomeUnknown),
-    ("terminate", 404, no("not_found", "page not found", 404), OutcomeUnknown),
+    ("terminate", 404, {"message": "instance not found"}, OutcomeUnknown),
     ("terminate", 404, b"", OutcomeUnknown),
     ("terminate", 409, no("conflict", "being modified", 409), WrongState),
     ("terminate", 500, b"", OutcomeUnknown),
@@ -245,6 +252,15 @@ async def test_no_secret_is_in_an_error_nor_a_private_key_that_the_vendor_made(
     assert "sesame" not in shown
     assert KEY not in shown
     assert SHOWN.isdisjoint({"key", "public_key", "sshPublicKeys"})
+
+
+@pytest.mark.parametrize("words", ["instance not found", "Instance 3f6c not found", ""])
+async def test_one_that_is_gone_already_is_told_by_the_vendors_code_in_whatever_words(
+    thunder: Any, scripted: Scripted, ref: Any, words: str
+) -> None:
+    scripted.says(DELETE, no("not_found", words, 404), status=404)
+    await thunder.terminate(ref)
+    assert scripted.asked() == [DELETE]
 
 
 async def test_an_id_of_another_form_never_becomes_a_path(thunder: Any, scripted: Scripted) -> None:

@@ -49,10 +49,19 @@ async def again(
     ctx: Context, work: Work, attempt: AttemptRow, provider: Provider, endpoint: Endpoint | None
 ) -> None:
     """Runs on a started machine what its stop took from it, where it was run before."""
-    events = ctx.store.events(attempt.launch_id) if provider.capabilities.stop_wipes else []
-    ran = any((one.kind, one.attempt_id) == ("booted", attempt.id) for one in events)
-    if endpoint and ran and (script := left_over(ctx, work, work.fresh(attempt), provider)):
+    attempt = work.fresh(attempt)
+    if not endpoint or not owed(ctx, attempt, provider):
+        return
+    if script := left_over(ctx, work, attempt, provider):
         await run(ctx, work, attempt, script, endpoint)
+
+
+def owed(ctx: Context, attempt: AttemptRow, provider: Provider) -> bool:
+    """Whether what was run on it once is to run again: a stop took it."""
+    if attempt.booted_at is not None or not provider.capabilities.stop_wipes:
+        return False
+    events = ctx.store.events(attempt.launch_id)
+    return any((one.kind, one.attempt_id) == ("booted", attempt.id) for one in events)
 
 
 def awaited(work: Work, attempt: AttemptRow, provider: Provider, probed: Probed) -> str:

@@ -104,6 +104,8 @@ class Context:
         self.lists = Lists(clock)
         self.locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         """By launch: two tasks of this process take turns."""
+        self.left: dict[str, float] = {}
+        """By launch: until then it is left to processes that have the key which this one lacks."""
         self.forget_host = forget_host
         self.planner = planner
         self.on_event = on_event
@@ -131,6 +133,8 @@ class Work:
     def __init__(self, ctx: Context, lease: Lease) -> None:
         self._ctx = ctx
         self.lease = lease
+        self.asked = False
+        """Whether somebody asked this process for this launch, and waits for its answer."""
         self.refresh()
 
     def refresh(self) -> None:
@@ -176,6 +180,7 @@ class Transition:
         self.guarded = writer.guarded
         self.need = writer.need
         self.meter = writer.meter
+        self.metered_from = writer.metered_from
 
     def event(self, kind: str, attempt_id: str | None = None, **data: Any) -> None:
         """Keep it, and tell it after the commit."""

@@ -21,6 +21,7 @@ from gpubroker.model.errors import (
     BrokerError,
     NotFound,
     OutcomeUnknown,
+    Refused,
     Trouble,
     WrongState,
 )
@@ -34,6 +35,8 @@ from gpubroker.store.rows import AttemptRow
 LOOK_S = 2.0
 ASK_AGAIN_S = 20.0
 """A delete that was accepted and has no effect is sent again after this long."""
+AGAIN_MOST_S = 60.0
+"""What does not end is asked for ever more rarely, once in so long at last."""
 OVERDUE_S = 300.0
 COOL_DOWN_S = 600.0
 WITNESSES = 2
@@ -43,19 +46,30 @@ async def end(ctx: Context, work: Work, attempt: AttemptRow) -> float:
     """One step towards a machine that is proven gone. Answer: seconds until the next."""
     if attempt.status == "intent":
         return _give_up_intent(ctx, work, attempt)
-    provider = ctx.clouds.provider(attempt.provider, attempt.account)
-    uid = await accounts.bound(ctx, provider)
+    attempt = _begun(ctx, work, attempt)
+    again_s = _again_s(ctx, attempt)
+    unsure: OutcomeUnknown | None = None
     try:
+        provider = ctx.clouds.provider(attempt.provider, attempt.account)
         if attempt.end_asked_at is None or ctx.at() - attempt.end_asked_at > ASK_AGAIN_S:
+            if not ctx.store.claim(f"end:{attempt.id}", ctx.at(), again_s):
+                return again_s  # asked a moment ago, by whomever, and it came to nothing
             await accounts.confirm(ctx, provider)
-            await _ask(ctx, work, attempt, provider)
+            try:
+                await _ask(ctx, work, attempt, provider)
+            except OutcomeUnknown as trouble:
+                # It may be gone by this request or another one: the witnesses tell.
+                unsure = trouble
+        uid = await accounts.bound(ctx, provider)
         gone = await _witness(ctx, work, attempt, provider, uid)
-    except (Trouble, OutcomeUnknown, WrongState) as trouble:
+    except (Refused, Trouble, OutcomeUnknown) as trouble:
         _alert_when_overdue(ctx, work, attempt, trouble)
-        return max(LOOK_S, getattr(trouble, "retry_after_s", None) or 0.0)
+        if isinstance(trouble, Refused) and not isinstance(trouble, WrongState):
+            raise
+        return max(again_s, getattr(trouble, "retry_after_s", None) or 0.0)
     if not gone:
-        _alert_when_overdue(ctx, work, attempt, None)
-        return LOOK_S
+        _alert_when_overdue(ctx, work, attempt, unsure)
+        return again_s
     close(ctx, work, attempt)
     ctx.boundary("gone recorded")
     return 0.0
@@ -148,6 +162,19 @@ def _give_up_intent(ctx: Context, work: Work, attempt: AttemptRow) -> float:
     return 0.0
 
 
+def _begun(ctx: Context, work: Work, attempt: AttemptRow) -> AttemptRow:
+    """From the first try on, accepted or not, the wait counts; asking again begins no new one."""
+    if attempt.phase != "ending":
+        with work.writing() as write:
+            write.attempt(attempt.id, phase="ending", phase_since=ctx.at())
+    return work.fresh(attempt)
+
+
+def _again_s(ctx: Context, attempt: AttemptRow) -> float:
+    """Seconds until the next look or try, by how long it has been asked for already."""
+    return min(AGAIN_MOST_S, max(LOOK_S, (ctx.at() - attempt.phase_since) / 10))
+
+
 async def _ask(ctx: Context, work: Work, attempt: AttemptRow, provider: Provider) -> None:
     ctx.boundary("terminate next")
     # NotFound: gone already, or so it says; the witnesses decide.
@@ -156,9 +183,6 @@ async def _ask(ctx: Context, work: Work, attempt: AttemptRow, provider: Provider
     ctx.boundary("terminate sent")
     with work.writing() as write:
         write.attempt(attempt.id, end_asked_at=ctx.at())
-        if attempt.phase != "ending":
-            # Asking again does not start the wait anew: it is what the alert counts.
-            write.attempt(attempt.id, phase="ending", phase_since=ctx.at())
         write.event("terminate_accepted", attempt.id, provider=attempt.provider)
     ctx.boundary("terminate recorded")
 
@@ -225,15 +249,15 @@ def _there(
         return following.on_its_way(ctx, attempt, provider)
     following.follow(ctx, work, attempt, provider, moved.ref)
     with work.writing() as write:
-        # It was asked of an id that is none any more.
-        write.attempt(attempt.id, end_asked_at=None)
+        # It was asked of an id that is none any more, and it is seen under this one.
+        write.attempt(attempt.id, end_asked_at=None, instance=encoded(moved))
     return True
 
 
 def _alert_when_overdue(
     ctx: Context, work: Work, attempt: AttemptRow, trouble: BrokerError | None
 ) -> None:
-    waited = ctx.at() - attempt.phase_since if attempt.phase == "ending" else 0.0
+    waited = ctx.at() - attempt.phase_since
     why = str(trouble) if trouble is not None else "the provider still shows the machine"
     if waited > OVERDUE_S and attempt.look_failed != "overdue":
         with work.writing() as write:

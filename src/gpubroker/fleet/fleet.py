@@ -67,7 +67,7 @@ class Fleet:
         AuthFailed, OutOfFunds, QuotaExceeded. Nothing is left behind then.
         """
         [launch_id] = intents.commit(self.context, request, [plan.ranked], spec, [name])
-        work = await self._drive(launch_id, _ready if wait else _accepted)
+        work = await self._drive(launch_id, _ready if wait else _accepted, asked=True)
         if work.launch.error_code == "no_capacity":
             raise why_none(tries_of(work.attempts))
         return self._machine(work.launch)
@@ -83,17 +83,23 @@ class Fleet:
         names = gangs.node_names(name, request.nodes)
         ids = intents.commit(self.context, request, hands, spec, names, gang=gangs.new_gang(name))
         goal = _ready_together if wait else _accepted
-        works = await gangs.together(self._drive(launch_id, goal) for launch_id in ids)
+        works = await gangs.together(self._drive(launch_id, goal, asked=True) for launch_id in ids)
         if failed := [w.launch.error for w in works if w.launch.error_code == "gang_failed"]:
             raise GangFailed(name, failed[0])
         return tuple(self._machine(work.launch) for work in works)
 
     # The loop
 
-    async def _drive(self, launch_id: str, goal: Goal, *, deadline_s: float | None = None) -> Work:
-        """Step by step under a lease, renewed each time, until the goal holds."""
+    async def _drive(
+        self, launch_id: str, goal: Goal, *, deadline_s: float | None = None, asked: bool = False
+    ) -> Work:
+        """Step by step under a lease, renewed each time, until the goal holds.
+
+        `asked`: for whom the launch is, and who is told at once why nothing can be had.
+        """
         until = None if deadline_s is None else self.context.at() + deadline_s
         async with held(self.context, launch_id) as work:
+            work.asked = asked
             while not goal(work) and work.launch.ended_at is None:
                 pause = await self._step(work)
                 if pause > 0:
@@ -124,7 +130,8 @@ class Fleet:
             pauses += [await self._attempted(ending.release, work, a, refused) for a in closed]
         wanted = [a for a in work.attempts if a.open and a.wanted == "running"]
         if not gone_wanted and wanted:
-            pauses.append(await self._attempted(_concern(wanted[-1]), work, wanted[-1], refused))
+            concern = _concern(work, wanted[-1])
+            pauses.append(await self._attempted(concern, work, wanted[-1], refused))
         elif not gone_wanted and (pause := await succeed(self.context, work)) is not None:
             pauses.append(pause)
         elif not pauses and not any(attempt.open for attempt in work.attempts):
@@ -274,7 +281,9 @@ class Fleet:
         if state is State.RUNNING:
             undone = f"{launch.name} was not started"
             guard = budgets.guard([launch.id], self.context.now(), undone=undone)
-        self.context.store.want(launch.id, state.value, self.context.at(), "asked", guard)
+        at = self.context.at()
+        self.context.store.want(launch.id, state.value, at, "asked", guard, power_at=at)
+        self.context.boundary(f"{powering.VERBS[state]} wanted")
 
     async def _bring_to(self, name: str, state: State) -> Machine:
         launch = self.find(name)
@@ -287,7 +296,9 @@ class Fleet:
                     f"To end it: gpubroker terminate {name}",
                     provider=provider.name,
                 )
+            powering.refuse_unready(work, attempt)
             self._want(launch, state)
+            work.refresh()
             await powering.bring(self.context, work, provider, state)
         return self._machine(self.context.store.launch(launch.id))
 
@@ -342,9 +353,11 @@ _UNWANTED: Mapping[str, Concern] = {
 """What is done with an attempt whose machine is not wanted."""
 
 
-def _concern(attempt: AttemptRow) -> Concern:
+def _concern(work: Work, attempt: AttemptRow) -> Concern:
     """What is done with an attempt that is wanted."""
-    return _WANTED[attempt.status] if attempt.ready_at is None else preempting.keep
+    if attempt.ready_at is None:
+        return _WANTED[attempt.status]
+    return powering.converge if powering.owed(work, attempt) else preempting.keep
 
 
 def _cloud_id(text: str) -> tuple[str, str]:

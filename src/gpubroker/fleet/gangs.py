@@ -37,12 +37,12 @@ def judge(ctx: Context, work: Work) -> None:
     if not gang or work.launch.gang_until is None:
         return
     members = ctx.store.gangs.members(gang)
-    if why := _broken(ctx, members):
+    # What was had in time is kept, however late somebody looks.
+    if all(_had(ctx, member) for member in members) and ctx.store.gangs.form(gang, ctx.at()):
+        ctx.boundary("gang formed")
+    elif why := _broken(ctx, members):
         ctx.store.gangs.dissolve(gang, ctx.at(), why)
         ctx.boundary("gang dissolved")
-    elif all(_had(ctx, member) for member in members):
-        ctx.store.gangs.form(gang, ctx.at())
-        ctx.boundary("gang formed")
     work.refresh()
 
 
@@ -64,8 +64,14 @@ def _broken(ctx: Context, members: Iterable[LaunchRow]) -> str:
 
 
 def _had(ctx: Context, member: LaunchRow) -> bool:
+    """Whether its machine was ready in time, and is kept."""
+    if member.gang_until is None or member.wanted == "gone" or member.ended_at is not None:
+        return False
     return any(
-        one.status == "made" and one.wanted == "running" and one.ready_at is not None
+        one.status == "made"
+        and one.wanted == "running"
+        and one.ready_at is not None
+        and one.ready_at <= member.gang_until
         for one in ctx.store.attempts(member.id)
     )
 

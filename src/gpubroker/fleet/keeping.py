@@ -13,8 +13,10 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
+from gpubroker.fleet import strays
 from gpubroker.fleet.context import Context
 from gpubroker.fleet.fleet import Fleet
+from gpubroker.fleet.leaving import left
 from gpubroker.fleet.observing import CADENCE_S, observe
 from gpubroker.fleet.outbox import deliver
 from gpubroker.fleet.tending import tend
@@ -113,6 +115,7 @@ class Keeper:
         tended = await tend(self._ctx)
         due = self._begin_what_is_due()
         seen = await observe(self._ctx, cadence_s=cadence_s)
+        stray = await strays.look(self._ctx)
         self._begin_what_is_due()
         if to_the_end and self._at_work:
             await asyncio.wait(self._at_work.values())
@@ -121,11 +124,11 @@ class Keeper:
         told = [self._at_work.pop(launch_id).result() for launch_id in done]
         unsent = await deliver(self._ctx)
         stuck = tuple(words for words in told if words)
-        return Round(due=due, problems=(*tended, *seen, *stuck, *problems, *unsent))
+        return Round(due=due, problems=(*tended, *seen, *stray, *stuck, *problems, *unsent))
 
     def _begin_what_is_due(self) -> int:
         """Work on each launch that nobody here works on yet. Answer: how many are due."""
-        due = self._ctx.store.due(self._ctx.at())
+        due = [one for one in self._ctx.store.due(self._ctx.at()) if not left(self._ctx, one)]
         for launch in due:
             if launch.id not in self._at_work:
                 self._at_work[launch.id] = asyncio.create_task(self._fleet.settle_one(launch))

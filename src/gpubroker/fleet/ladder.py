@@ -103,7 +103,9 @@ async def _ask(ctx: Context, work: Work, budget: str) -> None:
         return
     if not ctx.store.claim(f"stop:{attempt.id}", ctx.at(), STOP_AGAIN_S):
         return
-    ctx.store.want(work.launch.id, "stopped", ctx.at(), f"budget {budget}")
+    # Should the rung be gone before it is stopped, others go on with it from then.
+    later = ctx.at() + STOP_AGAIN_S
+    ctx.store.want(work.launch.id, "stopped", ctx.at(), f"budget {budget}", power_at=later)
     ctx.boundary("budget stop wanted")
     await provider.stop(ref_of(attempt))
     ctx.boundary("budget stop sent")

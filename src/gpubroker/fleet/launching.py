@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from functools import partial
 
 import msgspec
 
-from gpubroker.fleet import accounts, billing
+from gpubroker.fleet import accounts, billing, leaving
 from gpubroker.fleet.context import (
     Context,
     Work,
@@ -37,6 +38,7 @@ from gpubroker.model.launch import LaunchSpec
 from gpubroker.model.offer import Offer
 from gpubroker.model.terms import OWNER_WIDE, Carrier, Resource
 from gpubroker.providers.base import Provider
+from gpubroker.providers.bounds import BEYOND_BOUNDS
 from gpubroker.providers.calling import sent_only_after, urgent
 from gpubroker.store.errors import LeaseLost, NoSecretKey
 from gpubroker.store.rows import AttemptRow
@@ -70,17 +72,27 @@ def attempt_columns(
 
 
 async def begin(ctx: Context, work: Work, attempt: AttemptRow) -> float:
-    """Needs, then the create, once. Answer: seconds until the next step."""
+    """Needs, then the create, once. Answer: seconds until the next step.
+
+    Raises what this process lacks: NoSecretKey, or why it has no such account.
+    """
     offer = offer_of(attempt)
     try:
         spec = spec_of(ctx, work.launch)
         provider = ctx.clouds.provider(attempt.provider, attempt.account)
+    except (NoSecretKey, Refused) as lacking:
+        # No cloud refused it: another process may have what is lacking here.
+        if work.asked:
+            return _refused(ctx, work, attempt, offer, lacking)
+        leaving.leave(ctx, work, attempt)
+        raise
+    try:
         await accounts.confirm(ctx, provider)
         await billing.note_balance(ctx, provider)
         have = await _ensure_needs(ctx, work, attempt, provider, spec, offer)
     except Refused as refusal:
         return _refused(ctx, work, attempt, offer, refusal)
-    except (Trouble, OutcomeUnknown, NoSecretKey) as trouble:
+    except (Trouble, OutcomeUnknown) as trouble:
         # Nothing was created yet, and needs are idempotent: begin again, a few times.
         return _not_sent(ctx, work, attempt, offer, trouble)
     return await _create(ctx, work, attempt, provider, spec, offer, have)
@@ -146,18 +158,10 @@ async def _create(
             seq=attempt.seq,
         )
     ctx.boundary("sending committed")
-    if work.lease.left_s() <= capabilities.create_deadline_s + TURN_S:
-        # Paused or suspended since: another process may look for this attempt already.
-        with work.writing() as write:
-            write.attempt(attempt.id, **_as_before(attempt))
-        return 0.0
-
-    def still_ours() -> None:
-        if work.lease.left_s() <= capabilities.create_deadline_s:
-            raise LeaseLost(f"{work.launch.name}: the turn to create it came too late")
-
+    deadline_s = capabilities.create_deadline_s
     try:
-        with sent_only_after(still_ours):
+        _still_to_be_sent(ctx, work, deadline_s + TURN_S)
+        with sent_only_after(partial(_still_to_be_sent, ctx, work, deadline_s)):
             ref = await provider.create(spec, offer, identity_of(ctx, attempt), have)
     except LeaseLost:
         with work.writing() as write:
@@ -180,6 +184,15 @@ async def _create(
     _made(ctx, work, attempt, ref, provider)
     ctx.boundary("created recorded")
     return 0.0
+
+
+def _still_to_be_sent(ctx: Context, work: Work, least_s: float) -> None:
+    """Raises LeaseLost where it is not: paused or suspended since, or ended by another process."""
+    if work.lease.left_s() <= least_s:
+        # Another process may look for this attempt already.
+        raise LeaseLost(f"{work.launch.name}: the turn to create it came too late")
+    if ctx.store.launch(work.launch.id).wanted == "gone":
+        raise LeaseLost(f"{work.launch.name}: it was ended before its turn to be created")
 
 
 async def look_up(ctx: Context, work: Work, attempt: AttemptRow) -> float:
@@ -314,7 +327,7 @@ def _not_sent(
             write.attempt(attempt.id, **_as_before(attempt))
         return _pause_s(trouble)
     tries = attempt.misses + 1
-    if tries >= TROUBLE_TRIES or isinstance(trouble, NoSecretKey):
+    if tries >= TROUBLE_TRIES:
         return _refused(ctx, work, attempt, offer, trouble)
     with work.writing() as write:
         write.attempt(attempt.id, status="intent", misses=tries, sent_at=None, absent_after=None)
@@ -392,10 +405,10 @@ def drop_siblings(work: Work, offer: Offer, refusal: Exception) -> None:
 
 
 def _shares_cause(other: Offer, offer: Offer, refusal: Exception) -> bool:
-    if isinstance(refusal, Invalid):
+    if isinstance(refusal, Invalid) and refusal.code != BEYOND_BOUNDS:
         return True  # the request itself is wrong: it is so everywhere
     if (other.provider, other.account) != (offer.provider, offer.account):
         return False
     if isinstance(refusal, NoCapacity):
         return causes(other, refusal.scope) == causes(offer, refusal.scope)
-    return isinstance(refusal, AuthFailed | OutOfFunds | QuotaExceeded | Unavailable)
+    return isinstance(refusal, AuthFailed | Invalid | OutOfFunds | QuotaExceeded | Unavailable)

@@ -1,22 +1,24 @@
 """Machines in use, seen account by account: one list call serves all of them.
 
 What a list tells anew is recorded under the machine's lease. What a complete list lacks is asked
-for by itself, and closed only with the witnesses that `ending` demands.
+for by itself, and closed only with the witnesses that `ending` demands. What it shows of our owner
+and nothing wants is for `strays`.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from gpubroker.fleet import accounts, ending, following, watching
-from gpubroker.fleet.context import Context, Work, encoded, ref_of
+from gpubroker.fleet import accounts, booting, ending, following, strays, watching
+from gpubroker.fleet.context import Context, Work, encoded, instance_of, ref_of
 from gpubroker.fleet.leases import held
 from gpubroker.model.errors import BrokerError, NotFound, OutcomeUnknown, Trouble
-from gpubroker.model.instance import Instance
+from gpubroker.model.identity import Ref
+from gpubroker.model.instance import Instance, Listing
 from gpubroker.model.terms import State
-from gpubroker.providers.base import Provider
+from gpubroker.providers.base import BootsOverSsh, Provider
 from gpubroker.store.errors import LeaseHeld
 from gpubroker.store.rows import AttemptRow
 
@@ -31,39 +33,80 @@ async def observe(ctx: Context, *, cadence_s: float = CADENCE_S) -> tuple[str, .
     could not be seen, in words; nothing was concluded about it.
     """
     by_account: dict[tuple[str, str], list[AttemptRow]] = defaultdict(list)
-    for attempt in ctx.store.steady():
+    steady = ctx.store.steady()
+    wanted = strays.in_use(steady)
+    for attempt in steady:
         by_account[attempt.provider, attempt.account].append(attempt)
     seen = await asyncio.gather(
         *(
-            _account(ctx, name, account, attempts)
+            _account(ctx, name, account, attempts, wanted)
             for (name, account), attempts in by_account.items()
             if ctx.store.claim(f"observe:{name}/{account}", ctx.at(), cadence_s)
         )
     )
-    return tuple(problem for problem in seen if problem)
+    return tuple(problem for problems in seen for problem in problems)
 
 
-async def _account(ctx: Context, name: str, account: str, attempts: list[AttemptRow]) -> str:
+async def _account(
+    ctx: Context,
+    name: str,
+    account: str,
+    attempts: list[AttemptRow],
+    wanted: Mapping[str, Ref],
+) -> tuple[str, ...]:
     by_scope: dict[str, list[AttemptRow]] = defaultdict(list)
     for attempt in attempts:
         by_scope[attempt.scope].append(attempt)
+    problems: list[str] = []
     try:
         provider = ctx.clouds.provider(name, account)
         uid = await accounts.bound(ctx, provider)
         for scope, there in by_scope.items():
-            await _scope(ctx, provider, uid, scope, there)
+            listing = await ctx.lists.asked_after(provider, scope)
+            if listing.account_uid != uid:
+                await accounts.confirm(ctx, provider)
+                continue
+            await _scope(ctx, provider, listing, there)
+            problems += (await strays.tend(ctx, provider, [listing], wanted)).problems
     except BrokerError as trouble:
-        return f"{name}/{account}: {trouble}"
-    return ""
+        return (*problems, f"{name}/{account}: {trouble}")
+    return (*problems, *await _set_up_again(ctx, provider, attempts))
+
+
+async def _set_up_again(
+    ctx: Context, provider: Provider, attempts: Iterable[AttemptRow]
+) -> list[str]:
+    """Run the start-up text that a start has left undone. Answer: what failed, in words."""
+
+    async def one(launch_id: str, attempt_id: str) -> str:
+        try:
+            async with held(ctx, launch_id, patience_s=0.0) as work:
+                present = next(row for row in work.attempts if row.id == attempt_id)
+                instance = instance_of(present)
+                if present.status == "made" and instance and instance.state is State.RUNNING:
+                    await booting.again(ctx, work, present, provider, instance.ssh)
+        except LeaseHeld:
+            return ""  # whoever works on it sees to this too
+        except BrokerError as trouble:
+            return f"{work.launch.name}: its start-up text is not run yet: {trouble}"
+        return ""
+
+    if not (provider.capabilities.stop_wipes and isinstance(provider, BootsOverSsh)):
+        return []
+    known = {attempt.id for attempt in attempts}
+    owed = [
+        row
+        for launch_id in {attempt.launch_id for attempt in attempts}
+        for row in ctx.store.attempts(launch_id)
+        if row.id in known and booting.owed(ctx, row, provider)
+    ]
+    told = await asyncio.gather(*(one(row.launch_id, row.id) for row in owed))
+    return [problem for problem in told if problem]
 
 
 async def _scope(
-    ctx: Context, provider: Provider, uid: str, scope: str, attempts: Iterable[AttemptRow]
+    ctx: Context, provider: Provider, listing: Listing, attempts: Iterable[AttemptRow]
 ) -> None:
-    listing = await ctx.lists.asked_after(provider, scope)
-    if listing.account_uid != uid:
-        await accounts.confirm(ctx, provider)
-        return
     told = {one.ref.id: one for one in listing.instances if one.state is not State.TERMINATED}
     missing = []
     for attempt in attempts:
@@ -86,7 +129,11 @@ async def _record(
     try:
         async with held(ctx, attempt.launch_id, patience_s=0.0) as work:
             present = work.fresh(attempt)
-            if present.status == "made":
+            # A list may be older than what its machine was called since.
+            its = instance.ref.id == present.ref_id or following.elsewhere(
+                ctx, present, provider, [instance]
+            )
+            if present.status == "made" and its:
                 present = following.follow(ctx, work, present, provider, instance.ref)
                 watching.record(ctx, work, present, instance)
                 ctx.boundary("observed in use")

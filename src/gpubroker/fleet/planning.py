@@ -9,6 +9,7 @@ from types import MappingProxyType
 from gpubroker.catalog.clouds import offer_id, way_in
 from gpubroker.fleet.errors import BidTooHigh
 from gpubroker.fleet.requests import LaunchRequest, Plan, PlannedOffer
+from gpubroker.model.capabilities import Capabilities
 from gpubroker.model.errors import BudgetExceeded, CapacityScope, NoExpiry
 from gpubroker.model.money import Nanos, cost, usd
 from gpubroker.model.offer import Offer
@@ -96,9 +97,22 @@ def causes(offer: Offer, scope: CapacityScope) -> str:
     }[scope]
 
 
+def lacking(request: LaunchRequest, can: Capabilities) -> str:
+    """What was asked and a cloud cannot do, "" where it can do all of it."""
+    lacks = (
+        (request.registry_auth and not can.registry_auth,
+         "takes no login for private images (--registry-auth)"),
+        (request.image and can.image == "none", "runs no container images (--image)"),
+        (request.ports and can.ports == "none", "opens no ports (--port)"),
+    )  # fmt: skip
+    return next((words for lacks_it, words in lacks if lacks_it), "")
+
+
 def _why_not(offer: Offer, cooldowns: Mapping[tuple[str, str], str]) -> str:
     if offer.source is Source.CATALOG:
         return "a price from the catalog, not an offer"
+    if offer.price.quoted != "USD":
+        return f"its price is in {offer.price.quoted}, which is not converted"
     scopes: Iterable[CapacityScope] = ("offer", "type_region", "region", "provider")
     for scope in scopes:
         if reason := cooldowns.get((offer.provider, causes(offer, scope))):

@@ -9,21 +9,21 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from gpubroker.fleet import accounts, ending, following, leftovers
+from gpubroker.fleet import accounts, ending, following, leftovers, strays
 from gpubroker.fleet.context import Context, ref_of
 from gpubroker.fleet.errors import StillThere
 from gpubroker.fleet.leases import held
 from gpubroker.fleet.requests import Stray, StrayResource, SweepReport
+from gpubroker.fleet.strays import Records
 from gpubroker.fleet.tending import warn_of_orphans
 from gpubroker.model.errors import BrokerError, NotFound, OutcomeUnknown, Trouble, WrongState
 from gpubroker.model.instance import Instance, Listing
 from gpubroker.model.machine import Machine
-from gpubroker.model.money import Nanos, cost
 from gpubroker.model.terms import State
 from gpubroker.providers.base import Provider
 from gpubroker.providers.calling import urgent
 from gpubroker.store.errors import LeaseHeld
-from gpubroker.store.rows import AttemptRow, LaunchRow, when
+from gpubroker.store.rows import AttemptRow, LaunchRow
 
 END_DEADLINE_S = 120.0
 View = Callable[[LaunchRow], Machine]
@@ -43,22 +43,6 @@ class _Findings:
         where = f"{name}/{account}"
         told = self.errors.get(where)
         self.errors[where] = f"{told}; {why}" if told and str(why) not in told else str(why)
-
-
-class Records:
-    """What the store knows of one cloud, with an eye to one account there.
-
-    Two aliases may open the same account: what one of them made is no orphan to the other.
-    """
-
-    def __init__(self, ctx: Context, provider: str, account: str) -> None:
-        rows = ctx.store.attempts_of_provider(provider)
-        rows.sort(key=lambda row: row.account == account)  # ids are unique within an account only
-        self.attempts = {row.id: row for row in rows}
-        self.by_place = {
-            (row.scope, row.ref_id): row for row in self.attempts.values() if row.status == "made"
-        }
-        self.launches = {row.id: row for row in ctx.store.launches(include_ended=True)}
 
 
 async def sweep(
@@ -136,7 +120,11 @@ async def _look(
     for problem in held.problems:
         findings.problem(name, account, problem)
     # Read after the lists were fetched: what was made meanwhile has its attempt here.
-    records = Records(ctx, name, account)
+    records = Records(
+        ctx.store.attempts_of_provider(name),
+        {row.id: row for row in ctx.store.launches(include_ended=True)},
+        account,
+    )
     machines = [one for listing in listings for one in listing.instances]
     for instance in machines:
         _sort(ctx, findings, instance, records, owner, provider, machines)
@@ -179,37 +167,17 @@ def _sort(
 ) -> None:
     if instance.state is State.TERMINATED:
         return
-    # By its id first: a cloud may have lost or ignored the carrier, and an adopted machine has
-    # somebody else's or none.
-    known = records.by_place.get((instance.ref.scope, instance.ref.id))
-    if known is not None and records.launches[known.launch_id].ended_at is None:
-        findings.ours.append(records.launches[known.launch_id])
-        return
-    attempt = records.attempts.get(instance.attempt or "")
-    if (
-        attempt is not None
-        and attempt.status == "made"
-        and following.elsewhere(ctx, attempt, provider, machines) is instance
-    ):
-        findings.ours.append(records.launches[attempt.launch_id])
-        return
-    if instance.owner != ctx.store.owner:
-        if owner is not None and instance.owner == owner:
-            findings.orphans.append(_stray(ctx, instance, f"made by owner {owner}, as named"))
-        else:
-            whose = f"made by gpubroker owner {instance.owner}" if instance.owner else ""
-            findings.foreign.append(_stray(ctx, instance, whose or "not made by gpubroker"))
-        return
-    if attempt is None:
-        why = "carries this store's owner, and the store has no such attempt"
-    elif attempt.status in {"intent", "sending", "unknown"}:
-        findings.ours.append(records.launches[attempt.launch_id])
-        return
-    elif attempt.status == "made":
-        why = "a second machine of one attempt"
+    whose = strays.whose(ctx, instance, records, provider, machines)
+    if isinstance(whose, LaunchRow):
+        findings.ours.append(whose)
+    elif whose:
+        attempt = records.attempts.get(instance.attempt or "")
+        findings.orphans.append(strays.told(ctx, instance, whose, attempt))
+    elif owner is not None and instance.owner == owner:
+        findings.orphans.append(strays.told(ctx, instance, f"made by owner {owner}, as named"))
     else:
-        why = f"its attempt is closed ({attempt.status}), wanted by nothing"
-    findings.orphans.append(_stray(ctx, instance, why, attempt))
+        made = f"made by gpubroker owner {instance.owner}" if instance.owner else ""
+        findings.foreign.append(strays.told(ctx, instance, made or "not made by gpubroker"))
 
 
 async def _is_ghost(
@@ -300,28 +268,3 @@ async def _close_ghost(ctx: Context, attempt: AttemptRow) -> None:
                 ending.close_lost(ctx, work, attempt)
     except LeaseHeld:
         return
-
-
-def _stray(ctx: Context, instance: Instance, why: str, attempt: AttemptRow | None = None) -> Stray:
-    since = instance.created_at
-    if since is None and attempt is not None:
-        since = when(attempt.made_at or attempt.sent_at or attempt.created_at)
-    price = instance.price
-    if price is None and attempt is not None:
-        price = Nanos(attempt.price)
-    spent: Nanos | None = None
-    if price is not None and since is not None:
-        spent = cost(price, max(0.0, (ctx.now() - since).total_seconds()))
-    return Stray(
-        provider=instance.ref.provider,
-        account=instance.ref.account,
-        ref=instance.ref,
-        name=instance.name,
-        owner=instance.owner,
-        gpu=instance.gpu,
-        state=instance.state,
-        price=price,
-        since=since,
-        cost=spent,
-        why=why,
-    )

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-import msgspec
 from msgspec import structs
 
 from gpubroker.fleet import booting, checking, ending, expiring
-from gpubroker.fleet.context import Context, Work, encoded, offer_of, ref_of, spec_of
+from gpubroker.fleet.context import (
+    Context,
+    Transition,
+    Work,
+    encoded,
+    instance_of,
+    offer_of,
+    ref_of,
+    spec_of,
+)
 from gpubroker.model.errors import BrokerError, NotFound, Refused
 from gpubroker.model.instance import Endpoint, Instance
 from gpubroker.model.money import usd
@@ -81,11 +89,7 @@ def record(ctx: Context, work: Work, attempt: AttemptRow, told: Instance) -> Ins
             misses=0,
             **expiring.told(attempt, instance),
         )
-        if instance.created_at is not None and attempt.instance is None:
-            write.meter(attempt.id, None, instance.created_at.timestamp())
-            write.meter(attempt.id, rate, instance.created_at.timestamp())
-        else:
-            write.meter(attempt.id, rate, ctx.at())
+        _meter(ctx, write, attempt, instance, rate)
         before = _state_before(attempt)
         if before is not instance.state:
             write.event(
@@ -100,6 +104,30 @@ def record(ctx: Context, work: Work, attempt: AttemptRow, told: Instance) -> Ins
             write.attempt(attempt.id, phase=phase, phase_since=ctx.at())
             write.event("phase", attempt.id, phase=phase, detail=instance.reason)
     return instance
+
+
+def _meter(
+    ctx: Context, write: Transition, attempt: AttemptRow, instance: Instance, rate: int | None
+) -> None:
+    """From the start that the cloud tells, however late; what changes later, from when it is seen.
+
+    Some clouds tell the start of what they bill, once it is billed. Others tell when the machine
+    was made, and bill from later on: from the last look, then, at which they did not.
+    """
+    if instance.created_at is None:
+        write.meter(attempt.id, rate, ctx.at())
+        return
+    before, start = instance_of(attempt), instance.created_at.timestamp()
+    told_first = before is None or (before.created_at is None and attempt.ready_at is None)
+    if told_first and instance.bills_compute:
+        write.metered_from(attempt.id, rate, start)
+    elif before is None:
+        write.meter(attempt.id, None, start)
+        write.meter(attempt.id, rate, start)
+    elif attempt.ready_at is None and instance.bills_compute and not before.bills_compute:
+        write.meter(attempt.id, rate, max(start, attempt.seen_at or start))
+    else:
+        write.meter(attempt.id, rate, ctx.at())
 
 
 def _as_wanted(work: Work, attempt: AttemptRow, instance: Instance) -> Instance:
@@ -262,6 +290,5 @@ def _rate(attempt: AttemptRow, instance: Instance) -> int | None:
 
 
 def _state_before(attempt: AttemptRow) -> State | None:
-    if attempt.instance is None:
-        return None
-    return msgspec.json.decode(attempt.instance, type=Instance).state
+    before = instance_of(attempt)
+    return None if before is None else before.state

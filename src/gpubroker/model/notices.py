@@ -78,6 +78,12 @@ KINDS: Mapping[str, Kind] = {
         "{provider} bills a machine that nothing wants: {id} ({gpu}, {price:price}/h), {why}. "
         "gpubroker sweep --fix ends it",
     ),
+    "owed_end": Kind(
+        "warning",
+        "{name}: {provider} bills {id} ({gpu}, {price:price}/h), which nothing wants ({why}); "
+        "it is asked to end",
+        outlives=True,
+    ),
     "delete_overdue": Kind(
         "critical", "{name} is asked to end since {seconds:span} and is not proven gone: {why}"
     ),

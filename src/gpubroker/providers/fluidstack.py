@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from itertools import product
 from typing import Any
@@ -47,7 +47,7 @@ from gpubroker.providers.accounts import Account
 from gpubroker.providers.boot import seconds_left, vm_boot
 from gpubroker.providers.bounds import Bounds
 from gpubroker.providers.carriers import whose
-from gpubroker.providers.fields import Amount, Count, Text, Told, Usd, Word
+from gpubroker.providers.fields import Amount, Count, Text, Told, Usd, Word, utc
 from gpubroker.providers.fingerprint import fingerprint
 from gpubroker.providers.holdings import KeepsThings, Shelf
 from gpubroker.providers.http import Transport
@@ -277,7 +277,7 @@ def instance_of(row: Machine, account: str) -> Instance:
     """A machine as the vendor tells it."""
     state, has, cost = state_of(row), row.configuration or Made(), row.current_gpu_hr_cost
     owner, attempt = whose(row.name)
-    port, at = str(row.ssh_port or SSH_PORT), row.created_at
+    port = str(row.ssh_port or SSH_PORT)
     there = row.ip_address if state is State.RUNNING and port.isdecimal() else None
     billed = state is not State.TERMINATED and not (state is State.FAILED and cost == 0)
     return Instance(
@@ -297,7 +297,7 @@ def instance_of(row: Machine, account: str) -> Instance:
         disk_gb=has.nvme_storage_size_gb,
         region=has.region,
         ssh=Endpoint(there, int(port), row.username or USER) if there else None,
-        created_at=at.replace(tzinfo=at.tzinfo or UTC) if at else None,
+        created_at=utc(row.created_at),
     )
 
 

@@ -122,8 +122,10 @@ RULES = (
     Rule(RateLimited, statuses=(429,)),
     # By this very attempt, perhaps, sent before: the list tells. "Not available" may be the name.
     Rule(OutcomeUnknown, ("name", "exist"), (409,), ("create",), code="name_taken"),
+    # Documented of a public address alone, which a create asks for: the machine may be there.
+    Rule(OutcomeUnknown, statuses=(402,), operations=("create",), code="no_credit"),
     Rule(OutOfFunds, statuses=(402,), code="no_credit"),
-    Rule(OutOfFunds, ("credit", "funds"), (400, 403), _BUYS, code="no_credit"),
+    Rule(OutOfFunds, ("credit", "funds", "balance"), (400, 403), _BUYS, code="no_credit"),
     Rule(QuotaExceeded, ("quota", "limit"), (400, 403, 409), ("create", "ensure"), code="quota"),
     Rule(Invalid, ("image",), (400, 404), ("create",)),
     Rule(NoCapacity, ("stock", "not available", "insufficient", "capacity"), (400, 409), _BUYS,
@@ -164,6 +166,7 @@ _STATES: StateTable = (
     (State.FAILED, {"status": {"ERROR"}}),
 )
 HIBERNATED = "HIBERNATED"
+_PORTS = range(1, 65536)
 _NOT_BILLED = """
 CREATING BUILD STARTING STOPPING REBOOTING HARD_REBOOT RESTORING HIBERNATING HIBERNATED ERROR
 DELETED SOFT_DELETED
@@ -265,8 +268,16 @@ class SecurityRule(Struct):
 
     direction: Word | None = None
     protocol: Word | None = None
-    port_range_min: Count | None = None
-    port_range_max: Count | None = None
+    port_range_min: int | None = None
+    """-1 where the protocol has no ports."""
+    port_range_max: int | None = None
+
+    @property
+    def port(self) -> int | None:
+        """The one that it opens inwards, None where it opens none or several."""
+        one = self.port_range_min
+        alone = self.direction == "ingress" and one == self.port_range_max
+        return one if alone and one in _PORTS else None
 
 
 class Machine(Struct):
@@ -294,6 +305,7 @@ class Machines(Struct):
 
     rows: tuple[Machine, ...] = field(name="instances")
     count: Count | None = None
+    page_size: Count | None = None
 
 
 class Environments(Struct):
@@ -301,6 +313,7 @@ class Environments(Struct):
 
     rows: tuple[Environment, ...] = field(name="environments")
     count: Count | None = None
+    page_size: Count | None = None
 
 
 class Keypairs(Struct):
@@ -308,6 +321,7 @@ class Keypairs(Struct):
 
     rows: tuple[Keypair, ...] = field(name="keypairs")
     count: Count | None = None
+    page_size: Count | None = None
 
 
 state_of = partial(state_by, _STATES)
@@ -319,9 +333,9 @@ def instance_of(row: Machine, account: str) -> Instance:
     owner, attempt = next(filter(all, map(whose, (row.name, *(row.labels or ())))), (None, None))
     there = row.floating_ip if row.floating_ip_status == "ATTACHED" else None
     opened = {
-        f"{rule.port_range_min}/{rule.protocol}": at(there, rule.port_range_min)
+        f"{rule.port}/{rule.protocol}": at(there, rule.port)
         for rule in row.security_rules or ()
-        if there and rule.direction == "ingress" and rule.port_range_min == rule.port_range_max
+        if there and rule.port
     }
     return Instance(
         ref=Ref(NAME, account, "", str(row.id)),
@@ -500,16 +514,23 @@ class Hyperstack(KeepsThings):
         row = await self._machine("stop", ref)
         if row.status in {HIBERNATED, "HIBERNATING"}:
             return
+        if state_of(row) is State.STOPPED:
+            why = f"it is {row.status}, which is billed in full: terminate it, or start it first"
+            raise self.http.error(WrongState, "stop", why)
         if row.flavor and not row.flavor.hibernates(row.region or ""):
             raise self.unsupported("stop", f"hibernation of {row.flavor.name}")
         await self.ask("stop", "GET", f"{_path(ref)}/hibernate", params={"retain_ip": "true"})
 
     async def start(self, ref: Ref) -> None:
-        """Takes hardware again where it is hibernated; NoCapacity where there is none."""
+        """Takes hardware again where it is hibernated; NoCapacity where there is none.
+
+        One that runs, or is on its way there, is left alone: the vendor refuses a second start.
+        """
         row = await self._machine("start", ref)
+        if state_of(row) in {State.PENDING, State.RUNNING}:
+            return
         action = "hibernate-restore" if row.status == HIBERNATED else "start"
-        if state_of(row) is not State.RUNNING:
-            await self.ask("start", "GET", f"{_path(ref)}/{action}")
+        await self.ask("start", "GET", f"{_path(ref)}/{action}")
 
     async def balance(self) -> Nanos:
         """Of the prepaid money what is left."""
@@ -539,8 +560,10 @@ class Hyperstack(KeepsThings):
             number = int(token or 1)
             params = {"page": str(number), "pageSize": str(PAGE_ROWS)}
             page = await self.ask_for(shape, operation, "GET", path, params=params)
-            known = page.count if page.count is not None else len(page.rows) + number * PAGE_ROWS
-            more = len(page.rows) == PAGE_ROWS and number * PAGE_ROWS < known
+            # The vendor may give fewer than were asked for.
+            most = page.page_size or PAGE_ROWS
+            known = page.count if page.count is not None else len(page.rows) + number * most
+            more = len(page.rows) >= most and number * most < known
             return Page(page.rows, str(number + 1) if more else None, page.count)
 
         return await all_pages(fetch, lambda row: row.id)

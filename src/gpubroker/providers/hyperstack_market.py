@@ -75,9 +75,10 @@ class Listed(Struct):
 
 
 class Image(Struct):
-    """An operating system."""
+    """An operating system; one that is not public is the account's own."""
 
     name: Word
+    is_public: bool | None = None
 
 
 class Images(Struct):
@@ -102,10 +103,12 @@ def prices_of(body: bytes) -> dict[str, Nanos]:
 
 
 def images_of(groups: Iterable[Images]) -> dict[str, str]:
-    """Region -> its newest Ubuntu, one with Docker and CUDA before others."""
+    """Region -> its newest Ubuntu, one with Docker and CUDA before others; of the vendor's own."""
     names: dict[str, list[str]] = {}
     for group in groups:
-        names.setdefault(group.region_name, []).extend(image.name for image in group.images)
+        names.setdefault(group.region_name, []).extend(
+            image.name for image in group.images if image.is_public
+        )
     best = {region: newest(there, "ubuntu", "docker", "cuda") for region, there in names.items()}
     return {region: name for region, name in best.items() if name}
 
@@ -139,11 +142,19 @@ def parse_offers(
 
 
 def _beside(prices: Mapping[str, Nanos]) -> dict[str, Any]:
-    """Of the pricebook what is charged beside the flavor: its address, its disk when it is off."""
-    address = [price for name, price in prices.items() if "PUBLIC" in name and "IP" in name]
-    disk = [price for name, price in prices.items() if "SSD" in name]
-    found = {"extras": max(address, default=FREE), "disk_gb_stopped": max(disk, default=FREE)}
-    return {**found, "increment_s": INCREMENT_S}
+    """Of the pricebook what is charged beside the flavor: its address, its disk when it is off.
+
+    A machine that hibernates keeps its address, which costs on.
+    """
+    addresses = [price for name, price in prices.items() if "PUBLIC" in name and "IP" in name]
+    disks = [price for name, price in prices.items() if "SSD" in name]
+    address, disk = max(addresses, default=FREE), max(disks, default=FREE)
+    return {
+        "extras": address,
+        "stopped": address,
+        "disk_gb_stopped": disk,
+        "increment_s": INCREMENT_S,
+    }
 
 
 def _offer(

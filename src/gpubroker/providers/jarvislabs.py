@@ -31,6 +31,7 @@ from gpubroker.model.errors import (
     NotFound,
     OutcomeUnknown,
     OutOfFunds,
+    QuotaExceeded,
     RateLimited,
     Refused,
     WrongState,
@@ -103,7 +104,8 @@ CAPABILITIES = Capabilities(
     create_deadline_s=120,
     list_lag_s=120,
     absence_grace_s=120,
-    gone="404",
+    # A bare 404 is all that is said of one that is gone: its lists decide.
+    gone="absent",
     async_create=True,
     billing="balance",
     # Charged by the minute; how soon after is not told.
@@ -115,11 +117,20 @@ CAPABILITIES = Capabilities(
     ),
 )
 
+KEYS_FULL = "ssh_keys_full"
 _SOLD_OUT = ("capacity", "available", "stock")
 RULES = (
     Rule(RateLimited, statuses=(429,)),
     Rule(OutOfFunds, statuses=(402,), code="insufficient_balance"),
     Rule(OutOfFunds, ("balance",), (200, 400, 403), code="insufficient_balance"),
+    # "Maximum of 10 SSH keys reached".
+    Rule(
+        QuotaExceeded,
+        ("maximum of", "ssh keys reached"),
+        (200, 400, 403, 409),
+        ("ensure",),
+        KEYS_FULL,
+    ),
     Rule(NoCapacity, _SOLD_OUT, (200, 400, 409), ("create", "start"), "no_capacity", "type_region"),
 )
 """The vendor has neither list nor codes: by the words that its clients look for."""
@@ -403,7 +414,7 @@ class JarvisLabs(KeepsThings):
         key = registered(await self._keys(), wanted, NAME)
         if key is None:
             body = {"ssh_key": wanted.public_key, "key_name": wanted.name}
-            self._agreed("ensure", await self.ask("ensure", "POST", _KEYS, body))
+            await self._register(body)
             key = registered(await self._keys(), wanted, NAME)
         if key is None:
             raise self.http.error(OutcomeUnknown, "ensure", "the key is not listed yet")
@@ -419,7 +430,7 @@ class JarvisLabs(KeepsThings):
         body = self._body(spec, offer, attempt, "create")
         template = VM if offer.kind is Kind.VM else spec.vm_image or USUAL_TEMPLATE
         path = self._at(offer.region, f"/templates/{template}/create")
-        number = self._made("create", await self.ask("create", "POST", path, body))
+        number = self._made("create", await self.send("create", "POST", path, body))
         return self.ref(f"{offer.region}/{offer.kind}/{number}")
 
     def after_boot(self, spec: LaunchSpec, offer: Offer, attempt: Attempt, now: datetime) -> str:
@@ -499,7 +510,7 @@ class JarvisLabs(KeepsThings):
             "arguments": "",
         }
         path = self._at(region, f"/templates/{row.framework}/resume")
-        number = self._made("start", await self.ask("start", "POST", path, body))
+        number = self._made("start", await self.send("start", "POST", path, body))
         return self.ref(f"{region}/{kind}/{number}")
 
     async def balance(self) -> Nanos:
@@ -535,11 +546,26 @@ class JarvisLabs(KeepsThings):
             raise self.refusal(operation, answer)
 
     def _made(self, operation: str, answer: Answer) -> int:
-        """The machine's number, which may be text. Without one it is a refusal, by its words."""
-        number = str(told_by(answer.body).machine_id)
-        if not number.isdecimal():
+        """The machine's number, which may be text.
+
+        It is refused only where no machine is named beside a no: whatever else an answer says
+        without one, "will be available shortly" too, may come after the machine was made.
+        """
+        told = told_by(answer.body)
+        number, named = str(told.machine_id), told.machine_id is not None
+        if self.refused(answer) and not named:
             raise self.refusal(operation, answer)
+        if self.refused(answer) or not number.isdecimal():
+            raise self.http.error(OutcomeUnknown, operation, "neither a machine nor a no", answer)
         return int(number)
+
+    async def _register(self, key: Mapping[str, Any]) -> None:
+        try:
+            self._agreed("ensure", await self.ask("ensure", "POST", _KEYS, key))
+        except QuotaExceeded as full:
+            advice = f"Delete an SSH key that nobody needs at {self.website}, and launch again"
+            full.args = (f"{full}. {advice}",)
+            raise
 
     async def _keys(self) -> tuple[Key, ...]:
         return await self.ask_for(tuple[Key, ...], "ensure", "GET", _KEYS)

@@ -12,23 +12,31 @@ vendor chooses: gpubroker attaches none.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
-from typing import Any, Self
+from typing import Annotated, Any, Literal, Self
 
-from msgspec import Struct, field
-from msgspec.structs import replace
+import msgspec
+from msgspec import Meta, Struct, field
+from msgspec.structs import asdict, replace
 
 from gpubroker.catalog.gpus import resolve
 from gpubroker.model.bill import Bill, BillLine
 from gpubroker.model.capabilities import Capabilities, Limit
-from gpubroker.model.errors import BadResponse, NoCapacity, NotFound, OutOfFunds, RateLimited
+from gpubroker.model.errors import (
+    BadResponse,
+    BrokerError,
+    NoCapacity,
+    NotFound,
+    OutOfFunds,
+    RateLimited,
+)
 from gpubroker.model.identity import Attempt, Ref
 from gpubroker.model.instance import Endpoint, Instance
 from gpubroker.model.launch import LaunchSpec
-from gpubroker.model.money import Nanos, nanos
+from gpubroker.model.money import HIGHEST_PRICE_USD, Nanos, nanos
 from gpubroker.model.offer import Offer, OfferPage, Price
 from gpubroker.model.query import Query
 from gpubroker.model.terms import Availability, Carrier, Expiry, Kind, Market, Resource, State
@@ -37,6 +45,7 @@ from gpubroker.providers.bills import bill_of
 from gpubroker.providers.boot import seconds_left, vm_boot
 from gpubroker.providers.bounds import Bounds
 from gpubroker.providers.carriers import whose
+from gpubroker.providers.exchange import UNREADABLE, Answer
 from gpubroker.providers.fields import (
     Count,
     Moment,
@@ -46,13 +55,14 @@ from gpubroker.providers.fields import (
     Word,
     signed_nanos,
     told,
+    utc,
 )
 from gpubroker.providers.holdings import KeepsThings, Shelf
 from gpubroker.providers.offering import Gathered, live, placed
 from gpubroker.providers.paging import Whole
 from gpubroker.providers.pushdown import read_options
-from gpubroker.providers.quarantine import Rejected, RowReader, mostly_sound
-from gpubroker.providers.refusals import Rule
+from gpubroker.providers.quarantine import Rejected, RowReader, mostly_sound, shortened
+from gpubroker.providers.refusals import SERVER, Rule, classify
 from gpubroker.providers.registered_keys import broker_key
 from gpubroker.providers.states import StateTable, state_by
 
@@ -101,12 +111,14 @@ CAPABILITIES = Capabilities(
 RULES = (
     Rule(RateLimited, statuses=(429,)),
     Rule(OutOfFunds, statuses=(402,), code="insufficient_credits"),
-    # No code for it is documented. "Unavailable" is a gateway's word, and no proof.
-    Rule(NoCapacity, ("capacity", "not available", "no available"), (400, 409, 422, 500, 503),
-         ("create",), "no_capacity", "type_region"),
-    # A missing route is a bare "Not Found".
-    Rule(NotFound, ("vm",), (404,), ("get", "terminate", "billing"), "no_such_vm"),
-    Rule(NotFound, ("volume",), (404,), ("discard",), "no_such_volume"),
+    # No code for it is documented: the words that the vendor's docs and client hint at.
+    Rule(NoCapacity, ("capacity", "not available", "no available"), (400, 409, 422), ("create",),
+         "no_capacity", "type_region"),
+    # After a fault of the server the machine may be there: see `refusal`.
+    Rule(NoCapacity, ("no capacity",), (500, 503), ("create",), "no_capacity", "type_region"),
+    # A missing route is a bare "Not Found", and may tell the path that was asked for.
+    Rule(NotFound, ("vm not found",), (404,), ("get", "terminate", "billing"), "no_such_vm"),
+    Rule(NotFound, ("volume not found",), (404,), ("discard",), "no_such_volume"),
 )  # fmt: skip
 
 _SHOWN = """
@@ -123,11 +135,15 @@ SHOWN = frozenset(_SHOWN.split())
 _STATES: StateTable = (
     (State.RUNNING, {"status": {"ready", "running"}, "reachable": {True}}),
     (State.PENDING, {"status": {"pending", "provisioning", "ready", "running"}}),
-    # Nothing starts one again. A spot machine that was taken away says the same.
-    (State.TERMINATED, {"status": {"stopped", "terminated"}}),
+    # Of its bill nobody says a word, and the vendor's client takes it for no end.
+    (State.STOPPED, {"status": {"stopped"}}),
+    # A spot machine that was taken away says the same.
+    (State.TERMINATED, {"status": {"terminated"}}),
     (State.FAILED, {"status": {"failed", "error"}}),
 )
 MARKETS = {"on-demand": Market.ON_DEMAND, "spot": Market.SPOT}
+MOST_GPUS = 99
+_MACHINES, _BY = "vm_running", "hardware_profile"
 _PRICED = re.compile(r"(on-demand|spot)\.([a-z0-9._-]{1,60})\.([1-9][0-9]?)x")
 
 
@@ -139,49 +155,77 @@ class Variant(Struct):
 
     hardware_profile: Told
     instance_type: Word
+    available_gpus_per_instance: tuple[Count, ...]
     price_per_hour: Usd | None = None
-    available_gpus_per_instance: tuple[Count, ...] = (1,)
 
 
 class Profile(Struct):
     """What a price is of: `on-demand.a100.2x`."""
 
-    hardware_profile: Word = ""
+    hardware_profile: Told
 
 
 class Rate(Struct):
-    """An hour of a whole machine, where it is of one."""
+    """An hour of a whole machine, where `meter_slug` says that it is of one."""
 
-    group_by: Profile | None = None
-    unit_price_per_hour: Usd | None = None
+    meter_slug: Told
+    group_by: Any = None
+    unit_price_per_hour: Any = None
+
+
+class MachineRate(Struct):
+    """What a rate of machines tells."""
+
+    group_by: Profile
+    unit_price_per_hour: Usd
 
 
 _variants = RowReader(Variant, under="available_instance_variants", provider=NAME)
 _rates = RowReader(Rate, under="prices", provider=NAME)
+_machine_rates = RowReader(MachineRate, under="prices", provider=NAME)
 Sold = tuple[str, str, int]
 """(instance type, profile in lower case, GPUs)."""
 
 
-def parse_prices(body: bytes) -> dict[Sold, float]:
-    """Of whole machines, also of those that are not to be had now."""
+def parse_prices(body: bytes) -> tuple[dict[Sold, float], list[Rejected]]:
+    """Of whole machines, also of those that are not to be had now; rows that cannot be read."""
     found: dict[Sold, float] = {}
-    for rate in _rates.read(body)[0]:
-        named = _PRICED.fullmatch(rate.group_by.hardware_profile.lower() if rate.group_by else "")
+    rates, rejected = _rates.read(body)
+    told, unread = _machine_rates.each(asdict(rate) for rate in rates if _of_machines(rate))
+    for rate in told:
+        named = _PRICED.fullmatch(rate.group_by.hardware_profile.lower())
         if named and rate.unit_price_per_hour:
-            found[named[1], named[2], int(named[3])] = rate.unit_price_per_hour
-    return found
+            sold = named[1], named[2], int(named[3])
+            found[sold] = max(rate.unit_price_per_hour, found.get(sold, 0.0))
+        else:
+            unread.append((shortened(rate.group_by), "a profile of another form, or no price"))
+    return found, rejected + unread
+
+
+def _of_machines(rate: Rate) -> bool:
+    """By its meter, or by what it is grouped by: there are rates of tokens, too."""
+    group = rate.group_by if isinstance(rate.group_by, dict) else {}
+    return rate.meter_slug == _MACHINES or bool(_PRICED.fullmatch(str(group.get(_BY)).lower()))
 
 
 def parse_offers(
-    body: bytes, prices: Mapping[Sold, float], *, account: str, fetched_at: datetime
+    body: bytes,
+    prices: Mapping[Sold, float],
+    *,
+    account: str,
+    fetched_at: datetime,
+    unread: Sequence[Rejected] = (),
 ) -> tuple[tuple[Offer, ...], tuple[Rejected, ...]]:
     """What can be had, and what has a price and cannot. Machines without GPU are left out.
 
+    `unread`: rows of the prices that were put aside. A machine's own may be among them, so that
+    its price is made up of that of one GPU only where there are none.
     Raises BadResponse where it is no answer of this call.
     """
     rows, rejected = _variants.read(body)
     shared = live(NAME, account, Kind.VM, fetched_at) | placed(REGION, provider=NAME)
-    found, free = Gathered(rejected), set()
+    gone = Availability.UNKNOWN if rejected else Availability.NO
+    found, free = Gathered([*unread, *rejected]), set()
     for row in rows:
         profile = row.hardware_profile.lower()
         if row.instance_type not in MARKETS:
@@ -189,18 +233,21 @@ def parse_offers(
             continue
         for count in row.available_gpus_per_instance:
             sold = row.instance_type, profile, count
-            price = prices.get(sold) or (row.price_per_hour or 0) * count
+            made_up = 0.0 if unread else (row.price_per_hour or 0.0) * count
             free.add(sold)
-            if _has_gpu(profile):
-                found.add(row, _offer(sold, price, row.hardware_profile, shared))
+            if not _has_gpu(profile):
+                continue
+            if count > MOST_GPUS:
+                found.reject(row, "more GPUs than a machine has")
+            else:
+                found.add(
+                    row, _offer(sold, prices.get(sold, made_up), row.hardware_profile, shared)
+                )
     for sold, price in prices.items():
         if sold not in free and _has_gpu(sold[1]):
-            gone = _offer(sold, price, sold[1], shared)
-            found.add(Profile(".".join(map(str, sold))), replace(gone, availability=_NO))
+            offer = replace(_offer(sold, price, sold[1], shared), availability=gone)
+            found.add(Profile(".".join(map(str, sold))), offer)
     return found.told()
-
-
-_NO = Availability.NO
 
 
 def _has_gpu(profile: str) -> bool:
@@ -254,8 +301,6 @@ class Machine(Struct):
     gpu_count: Count | None = None
     instance_type: Word | None = None
     display_name: Word | None = None
-    croesus_billed: SignedUsd | None = None
-    billed: SignedUsd | None = None
 
     @property
     def reachable(self) -> bool:
@@ -269,16 +314,6 @@ class Machine(Struct):
         if colon and ":" not in host and port.isdecimal():
             return Endpoint(host, int(port), USER)
         return Endpoint(self.ip_address, 22, USER) if self.ip_address else None
-
-    @property
-    def amount(self) -> float:
-        """Charged so far: the newer figure, else the older."""
-        charged = self.billed if self.croesus_billed is None else self.croesus_billed
-        return charged or 0.0
-
-    def lines(self) -> tuple[BillLine, ...]:
-        """One sum is told, and no times."""
-        return ()
 
 
 class Listed(Struct):
@@ -340,10 +375,38 @@ def instance_of(row: Machine, account: str) -> Instance:
         gpu=row.hardware_profile,
         gpu_count=row.gpu_count,
         region=REGION,
-        ssh=None if ended else row.ssh,
-        created_at=row.created_at,
+        ssh=None if ended or state is State.STOPPED else row.ssh,
+        created_at=utc(row.created_at),
         raw=told(row, ("vm_id", "status", "hardware_profile", "instance_type", "gpu_count")),
     )
+
+
+# How charges are read
+
+
+Charge = Annotated[float, Meta(ge=0, le=1000 * HIGHEST_PRICE_USD)]
+
+
+class Charged(Struct):
+    """What a machine's record tells of its charges."""
+
+    vm_id: Told
+    croesus_billed: Charge | None = None
+    billed: Charge | None = None
+
+    @property
+    def told(self) -> float | None:
+        """Charged so far: the newer figure, else the older. None where neither is there."""
+        return self.billed if self.croesus_billed is None else self.croesus_billed
+
+    @property
+    def amount(self) -> float:
+        """In USD."""
+        return self.told or 0.0
+
+    def lines(self) -> tuple[BillLine, ...]:
+        """One sum is told, and no times."""
+        return ()
 
 
 # Calls
@@ -354,6 +417,20 @@ _EVERY = dict.fromkeys(
     ("include_provisioning", "include_ready", "include_failed", "include_terminated"), "true"
 )
 _MISSING = 404
+
+
+class Detail(Struct):
+    """The form of the vendor's refusals."""
+
+    detail: Told
+
+
+def _detail(body: bytes) -> str:
+    """Of an answer in that form, else an empty text."""
+    try:
+        return msgspec.json.decode(body, type=Detail).detail
+    except UNREADABLE:
+        return ""
 
 
 class Lyceum(KeepsThings):
@@ -377,6 +454,16 @@ class Lyceum(KeepsThings):
         patient = {"create": LONGEST_CREATE_S, **wiring.deadlines}
         return super().connect(account, replace(wiring, deadlines=patient))
 
+    def refusal(self, operation: str, answer: Answer, hide: Sequence[str] = ()) -> BrokerError:
+        """A fault of the server is taken at its word only in the vendor's own form.
+
+        A gateway answers in words of its own, and its create may go on behind it.
+        """
+        if answer.status < SERVER or _detail(answer.body):
+            return super().refusal(operation, answer, hide)
+        redactor = self.http.redactor.hiding((*hide, *answer.hidden))
+        return classify(answer, (), provider=NAME, operation=operation, redactor=redactor)
+
     async def uid(self, operation: str) -> str:
         """The organisation that the key is of."""
         return (await self._organisation(operation)).org_id
@@ -396,9 +483,9 @@ class Lyceum(KeepsThings):
         if self.refused(priced) and priced.status != _MISSING:
             raise self.refusal("offers", priced)
         answer = await self.ask("offers", "GET", f"{_VMS}/availability")
-        prices = parse_prices(priced.body) if priced.ok else {}
+        prices, unread = parse_prices(priced.body) if priced.ok else ({}, [])
         rows, rejected = parse_offers(
-            answer.body, prices, account=self.account, fetched_at=answer.asked_at
+            answer.body, prices, account=self.account, fetched_at=answer.asked_at, unread=unread
         )
         # That nothing can be had is told by an empty list.
         yield OfferPage(None, mostly_sound(len(rows), len(rejected)), rows, rejected)
@@ -420,7 +507,8 @@ class Lyceum(KeepsThings):
 
     async def get(self, ref: Ref) -> Instance:
         """NotFound by the vendor's words; ended ones are told as such for a time."""
-        return self.same(ref, instance_of(await self._machine("get", ref), self.account))
+        row = await self.ask_for(Machine, "get", "GET", self._path(ref))
+        return self.same(ref, instance_of(row, self.account))
 
     async def terminate(self, ref: Ref) -> None:
         """Ends it; volumes that hang on it stay. Gone already is fine."""
@@ -429,17 +517,23 @@ class Lyceum(KeepsThings):
 
     async def billing(self, ref: Ref, since: datetime, until: datetime | None) -> Bill:
         """By the machine's own record, which stays for a time after its end."""
+        path = self._path(ref)
         try:
-            charges = [await self._machine("billing", ref)]
+            charged = await self.ask_for(Charged, "billing", "GET", path)
         except NotFound:
             return Bill(status="unknown", evidence=f"{ref.id} is told no more")
+        if charged.vm_id != ref.id:
+            raise self.http.error(BadResponse, "billing", f"another machine than {ref.id}")
+        if charged.told is None:
+            waits: Literal["running", "pending"] = "running" if until is None else "pending"
+            return Bill(status=waits, evidence=f"{path}: no figure yet")
         return bill_of(
-            charges,
+            [charged],
             until=until,
             now=self.http.clock.now(),
             lag_s=CAPABILITIES.billing_lag_s,
             complete=True,
-            evidence=f"{_VMS}/{ref.id}/status",
+            evidence=path,
         )
 
     async def balance(self) -> Nanos:
@@ -455,6 +549,6 @@ class Lyceum(KeepsThings):
     async def _organisation(self, operation: str) -> Organisation:
         return await self.ask_for(Organisation, operation, "GET", f"{_BELOW}/user/org")
 
-    async def _machine(self, operation: str, ref: Ref) -> Machine:
-        path = f"{_VMS}/{_bounds.plain_id(ref.id, 'ref')}/status"
-        return await self.ask_for(Machine, operation, "GET", path)
+    @staticmethod
+    def _path(ref: Ref) -> str:
+        return f"{_VMS}/{_bounds.plain_id(ref.id, 'ref')}/status"

@@ -5,13 +5,17 @@ where it needs one, and touches no other. No create is refused for capacity: the
 without a container, at no cost. The cloud itself pauses and deletes a service at its expiry, 5
 minutes to 7 days after the create, and that cannot be moved later. There is no SSH: the vendor's
 own command line opens a shell (`northflank exec`). Published ports are HTTPS addresses. An account
-may send 1,000 requests an hour, so that machines are looked at sparingly.
+may send 1,000 requests an hour, so that machines are looked at sparingly. A token that is narrowed
+to some projects hides machines: with one, no machine's end is ever proven. The vendor says that a
+plan's CPU and RAM are charged on top of its GPUs, and lists no such plan: prices here are those of
+the GPUs, and more only where the plan's own price is told.
 """
 
 # ruff: noqa: ARG002 - the interface hands every cloud what any of them needs
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
@@ -26,7 +30,9 @@ from gpubroker.model.bill import Bill, BillLine
 from gpubroker.model.capabilities import Capabilities, Limit
 from gpubroker.model.errors import (
     BadResponse,
+    BrokerError,
     NotFound,
+    OutcomeUnknown,
     OutOfFunds,
     QuotaExceeded,
     RateLimited,
@@ -45,7 +51,8 @@ from gpubroker.providers.bills import bill_of
 from gpubroker.providers.boot import as_arguments, container_boot, seconds_left, secrets_of
 from gpubroker.providers.bounds import Bounds
 from gpubroker.providers.carriers import whose
-from gpubroker.providers.fields import Count, Moment, SignedUsd, Text, Word
+from gpubroker.providers.exchange import Answer
+from gpubroker.providers.fields import Count, Moment, SignedUsd, Text, Word, utc
 from gpubroker.providers.holdings import KeepsThings, Shelf, Thing
 from gpubroker.providers.http import Transport
 from gpubroker.providers.northflank_market import (
@@ -55,10 +62,10 @@ from gpubroker.providers.northflank_market import (
     in_dollars,
     parse_offers,
 )
-from gpubroker.providers.paging import PageShape, Whole
+from gpubroker.providers.paging import MOST_PAGES, PageShape, Whole
 from gpubroker.providers.pushdown import read_options
 from gpubroker.providers.quarantine import mostly_sound
-from gpubroker.providers.refusals import Rule, name_taken
+from gpubroker.providers.refusals import Rule, answer_text, name_taken
 from gpubroker.providers.registered_keys import key_name
 from gpubroker.providers.states import StateTable, state_by
 
@@ -71,6 +78,8 @@ SHORTEST_S = 300
 """Of `expiryTime`; its longest is LONGEST_S."""
 MOST_LOOKS, LOOK_AGAIN_S = 4, 600.0
 """Of a list: two requests each, and 1,000 an hour are all there are."""
+USUAL_PAGE = 50
+"""Rows of a page, where no other number is asked for (Northflank docs, use the API)."""
 HOUR = timedelta(hours=1)
 Listed = TypeVar("Listed")
 
@@ -107,24 +116,33 @@ CAPABILITIES = Capabilities(
     public_prices=True,
     limits=(
         # "1000 requests per hour" (Northflank docs, use the API).
-        Limit("hour", frozenset(_CALLS.split()), interval_s=3.9, burst=60),
+        # With their key, searches count among them.
+        Limit("hour", frozenset(_CALLS.split()) | {"offers"}, interval_s=3.9, burst=60),
         Limit("market", frozenset({"offers"}), interval_s=5.0, burst=8, per="ip"),
     ),
 )
 
 NAME_TAKEN = "name_taken"
-_THING = ("service", "project")
-_BOTH = ("find", "get", "create", "terminate", "stop", "start", "discard")
+_NO_SERVICE, _NO_PROJECT = "service not found", "project not found"
+_OF_ONE = ("find", "get", "terminate", "stop", "start")
 RULES = (
     Rule(RateLimited, statuses=(429,)),
     # "GPU deployments are disabled due to insufficient credits" (Northflank docs, billing).
-    Rule(OutOfFunds, ("insufficient credit", "purchase credit"), code="insufficient_credits"),
+    Rule(
+        OutOfFunds,
+        ("insufficient credit", "purchase credit"),
+        (400, 402, 403),
+        ("create", "start"),
+        "insufficient_credits",
+    ),
     Rule(QuotaExceeded, ("quota", "limit"), (400, 403), ("create", "ensure"), "quota"),
     # "There is already a service with the same derived identifier".
     Rule(WrongState, ("already a service",), (409,), ("create",), NAME_TAKEN),
     # Another process of this owner made the project meanwhile.
     Rule(Unavailable, statuses=(409,), operations=("ensure",)),
-    Rule(NotFound, _THING, (404,), _BOTH, "no_such_service"),
+    Rule(NotFound, (_NO_SERVICE,), (404,), _OF_ONE, "no_such_service"),
+    # Of a machine it is no word: see `Northflank._refusal_of`.
+    Rule(NotFound, (_NO_PROJECT,), (404,), ("create", "discard"), "no_such_project"),
 )
 
 _SHOWN = """
@@ -148,7 +166,9 @@ _STATES: StateTable = (
     (State.PENDING, {"word": {"PENDING", "IN_PROGRESS", "COMPLETED", "-"}}),
 )
 _RUNNING = "TASK_RUNNING"
-_OCCUPIED = frozenset({_RUNNING, "TASK_STARTING", "TASK_STAGING", "TASK_KILLING"})
+_OVER = frozenset({"TASK_KILLED", "TASK_FINISHED"})
+_FAILED = frozenset({"TASK_FAILED"})
+"""Of a service that is not paused it is started again, at a cost."""
 
 
 # What a create sends
@@ -274,10 +294,10 @@ class Service(Struct, rename="camel"):
     expired_at: Moment | None = None
 
     @property
-    def stamp(self) -> tuple[str, str | None] | None:
-        """Another one once its deployment changed."""
+    def stamp(self) -> tuple[str, str] | None:
+        """Another one once its deployment changed. None where that is not told."""
         told = self.status.deployment if self.status else None
-        return (told.status, told.since) if told else None
+        return (told.status, told.since) if told and told.since else None
 
 
 class Seen(Struct, frozen=True):
@@ -297,13 +317,14 @@ def seen(row: Service, containers: tuple[Container, ...] | None) -> Seen:
     deploying = row.status.deployment if row.status else None
     word = deploying.status if deploying else "-"
     told = {container.status for container in containers or ()}
+    over = _OVER | _FAILED if row.service_paused else _OVER
     runs = word == "COMPLETED" and not row.service_paused if containers is None else False
     return Seen(
         word=word,
         paused=row.service_paused,
         expired=row.expired_at is not None,
         runs=runs or _RUNNING in told,
-        occupied=runs or bool(told & _OCCUPIED),
+        occupied=runs or bool(told - over),
     )
 
 
@@ -319,7 +340,7 @@ def instance_of(
     waits = state is State.PENDING and containers is not None and not now.occupied
     device = row.deployment.gpu.configuration if row.deployment.gpu else None
     return Instance(
-        ref=Ref(NAME, account, "", f"{row.project_id or project}/{row.id}"),
+        ref=Ref(NAME, account, "", f"{project}/{row.id}"),
         owner=owner,
         attempt=attempt,
         name=row.name,
@@ -338,8 +359,8 @@ def instance_of(
             for port in row.ports
             if port.public and port.dns
         },
-        created_at=row.created_at,
-        expires_at=row.expiry_time,
+        created_at=utc(row.created_at),
+        expires_at=utc(row.expiry_time),
         raw={"id": row.id, "status": now.word},
     )
 
@@ -416,16 +437,22 @@ class HourUsage(Struct):
         return self.paas or self.former
 
 
-def charges_of(usage: PaasUsage, project: str, service_id: str) -> list[Charged]:
-    """One service's."""
-    return [
+def charges_of(usage: PaasUsage, project: str) -> dict[str, Charged]:
+    """Of one project's services in one hour, by their ids. ValueError where one is told twice."""
+    found: dict[str, Charged] = {}
+    rows = (
         row
         for team in usage.teams
         for one in team.projects
+        if one.id == project
         for kind in one.resource_types
         for row in kind.resources
-        if (one.id, row.id) == (project, service_id)
-    ]
+    )
+    for row in rows:
+        if row.id in found:
+            raise ValueError(f"{row.id} is told twice")
+        found[row.id] = row
+    return found
 
 
 # Calls
@@ -495,6 +522,33 @@ class Looked(Struct, frozen=True):
     at_s: float
     told: Instance
 
+    def holds(self, row: Service) -> bool:
+        """Whether it may stand for the machine as it is listed now.
+
+        That a machine costs nothing is never taken from memory: nothing in a list would tell
+        that it is on again.
+        """
+        return self.told.bills_compute and self.stamp is not None and self.stamp == row.stamp
+
+
+class Restrictions(Struct, frozen=True):
+    """To these projects, or to all but these."""
+
+    enabled: bool = False
+
+
+class Token(Struct, rename="camel"):
+    """Whose it is, and how much of the account it sees."""
+
+    entity_id: Word
+    scope: Word = ""
+    project_restrictions: Restrictions = Restrictions()
+
+    @property
+    def narrowed(self) -> bool:
+        """It does not see every project, and is told of the others as if there were none."""
+        return self.project_restrictions.enabled or self.scope == "own-project"
+
 
 class Project(Struct):
     """One of them."""
@@ -509,7 +563,14 @@ class Available(Struct):
     available: SignedUsd
 
 
-_PROJECTS = "/v1/projects"
+class Told(Struct):
+    """A service's own record."""
+
+    data: Service
+
+
+_PROJECTS, _ID = "/v1/projects", re.compile("[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
+_MISSING = 404
 
 
 class Northflank(KeepsThings):
@@ -530,19 +591,26 @@ class Northflank(KeepsThings):
     def __init__(self, account: Account, transport: Transport) -> None:
         super().__init__(account, transport)
         self._looked: dict[str, Looked] = {}
+        self._narrowed: bool | None = None
         self._now = transport.clock.boot_s
 
     async def uid(self, operation: str) -> str:
         """The team's or organisation's id."""
-        return await self.ask_for(Word, operation, "GET", "/v1/auth", under="data.entityId")
+        token = await self.ask_for(Token, operation, "GET", "/v1/auth", under="data")
+        self._narrowed = token.narrowed
+        return token.entity_id
 
     async def machines(self, operation: str) -> Whole[Instance]:
         """The services of every project; a list tells little of each, so that ours are looked at.
 
-        A few each time: those that changed since this process looked, and the longest unseen.
+        A few each time: first those that cost nothing when this process looked, then those that
+        changed since, and the longest unseen.
         """
-        projects = await self._pages(operation, _PROJECTS, ProjectsPage)
-        found, complete, looks = [], projects.complete, MOST_LOOKS
+        projects = await self._projects(operation)
+        found: dict[str, Instance] = {}
+        off: list[tuple[float, str]] = []
+        due: list[tuple[float, str]] = []
+        complete = projects.complete
         for project in projects.rows:
             path = f"{_PROJECTS}/{_id(str(project.id))}/services"
             whole = await self._pages(operation, path, ServicesPage)
@@ -552,15 +620,23 @@ class Northflank(KeepsThings):
                     continue
                 listed = instance_of(row, self.account, str(project.id))
                 known = self._looked.get(listed.ref.id)
-                unchanged = known is not None and known.stamp == row.stamp
-                seen_lately = known is not None and self._now() - known.at_s < LOOK_AGAIN_S
-                if listed.attempt and looks and not (unchanged and seen_lately):
-                    looks -= 1
-                    with suppress(NotFound):
-                        found.append(await self._machine(operation, listed.ref))
-                else:
-                    found.append(known.told if known and unchanged else listed)
-        return Whole(tuple(found), complete)
+                if known and known.holds(row):
+                    found[listed.ref.id], at_s = known.told, known.at_s
+                    if self._now() - at_s >= LOOK_AGAIN_S:
+                        due.append((at_s, listed.ref.id))
+                    continue
+                found[listed.ref.id] = listed
+                if known and not known.told.bills_compute:
+                    off.append((known.at_s, listed.ref.id))
+                elif listed.attempt:
+                    due.append((float("-inf"), listed.ref.id))
+        first = sorted(off)[: max(MOST_LOOKS - 1, MOST_LOOKS - len(due))]
+        for _, id_ in [*first, *sorted(due)][:MOST_LOOKS]:
+            try:
+                found[id_] = await self._machine(operation, self.ref(id_))
+            except NotFound:
+                del found[id_]
+        return Whole(tuple(found.values()), complete)
 
     async def find(self, attempt: Attempt, offer: Offer) -> tuple[Instance, ...]:
         """By its name, which is its id in the project of its region."""
@@ -620,7 +696,9 @@ class Northflank(KeepsThings):
             if refusal.code != NAME_TAKEN:
                 raise
             return self.ref(f"{project}/{attempt.name}")
-        return instance_of(made, self.account, project).ref
+        if made.project_id not in {None, project} or not _ID.fullmatch(made.id):
+            raise self.http.error(OutcomeUnknown, "create", "another service than was asked for")
+        return self.ref(f"{project}/{made.id}")
 
     def ends_by_itself(self, spec: LaunchSpec, offer: Offer) -> datetime | None:
         """At its expiry; a service's record need not tell it, and no call moves it."""
@@ -634,7 +712,9 @@ class Northflank(KeepsThings):
         """With what was made for it alone. Gone already is fine."""
         with suppress(NotFound):
             params = {"delete_child_objects": "true"}
-            await self.ask("terminate", "DELETE", _path(ref), params=params)
+            answer = await self.send("terminate", "DELETE", _path(ref), params=params)
+            if self.refused(answer):
+                raise await self._refusal_of("terminate", ref, answer)
 
     async def stop(self, ref: Ref) -> None:
         """Ends its container and the container's disk."""
@@ -650,17 +730,10 @@ class Northflank(KeepsThings):
         """The vendor's charges, hour by hour: one question each."""
         now, (project, _, service_id) = self.http.clock.now(), ref.id.partition("/")
         hour = since.replace(minute=0, second=0, microsecond=0)
-        params = {"projectId": project, "resourceType": "service", "removeLegacyFields": "true"}
         ours: list[Charged] = []
         while hour < (until or now) and hour < since + timedelta(seconds=LONGEST_S) + HOUR:
-            path = f"/v1/billing/usage/{int(hour.timestamp())}"
-            hourly = await self.ask_for(
-                HourUsage, "billing", "GET", path, params=params, under="data"
-            )
-            if hourly.told is None:
-                raise self.http.error(BadResponse, "billing", "an hour without its usage")
-            rows = charges_of(hourly.told, project, service_id)
-            ours += [Charged(row.id, row.price, hour) for row in rows]
+            charged = await self._charged(project, service_id, hour)
+            ours += [Charged(service_id, charged.price, hour)] if charged else []
             hour += HOUR
         return bill_of(
             ours,
@@ -671,6 +744,26 @@ class Northflank(KeepsThings):
             evidence=f"service {service_id}: {len(ours)} hourly records",
         )
 
+    async def _charged(self, project: str, service_id: str, hour: datetime) -> Charged | None:
+        """In one hour: None where the service cost nothing. Pages only where they are full."""
+        path, seen = f"/v1/billing/usage/{int(hour.timestamp())}", set[str]()
+        asked = {"projectId": project, "resourceType": "service", "removeLegacyFields": "true"}
+        for page in range(1, MOST_PAGES + 1):
+            more = {"resourcesPage": str(page)} if page > 1 else {}
+            told = await self.ask_for(
+                HourUsage, "billing", "GET", path, params=asked | more, under="data"
+            )
+            if told.told is None:
+                raise self.http.error(BadResponse, "billing", "an hour without its usage")
+            try:
+                charges = charges_of(told.told, project)
+            except ValueError as fault:
+                raise self.http.error(BadResponse, "billing", str(fault)) from None
+            if service_id in charges or len(charges) < USUAL_PAGE or charges.keys() <= seen:
+                return charges.get(service_id)
+            seen |= charges.keys()
+        raise self.http.error(BadResponse, "billing", "an hour's usage without end")
+
     async def balance(self) -> Nanos:
         """Credits that can be spent."""
         path, under = "/v1/billing/credit-balance", "data.total"
@@ -680,7 +773,7 @@ class Northflank(KeepsThings):
 
     async def on_shelf(self, operation: str, shelf: Shelf) -> Whole[Any]:
         """Projects come in pages."""
-        return await self._pages(operation, shelf.path, ProjectsPage)
+        return await self._projects(operation)
 
     async def _pages(
         self, operation: str, path: str, shape: type[PageShape[Listed]]
@@ -691,16 +784,40 @@ class Northflank(KeepsThings):
         )
 
     async def _machine(self, operation: str, ref: Ref) -> Instance:
-        row = await self.ask_for(Service, operation, "GET", _path(ref), under="data")
+        answer = await self.send(operation, "GET", _path(ref))
+        if self.refused(answer):
+            raise await self._refusal_of(operation, ref, answer)
+        row, project = self.http.decode(operation, answer, Told).data, ref.id.partition("/")[0]
+        if row.project_id not in {None, project}:
+            raise self.http.error(BadResponse, operation, "a service of another project", answer)
         containers: tuple[Container, ...] = ()
         if row.expired_at is None:
             containers = await self.ask_for(
                 tuple[Container, ...], operation, "GET", _path(ref, "/containers"),
                 under="data.containers",
             )  # fmt: skip
-        told = instance_of(row, self.account, ref.id.partition("/")[0], containers)
+        told = instance_of(row, self.account, project, containers)
         self._looked[told.ref.id] = Looked(row.stamp, self._now(), told)
         return told
+
+    async def _refusal_of(self, operation: str, ref: Ref, answer: Answer) -> BrokerError:
+        """NotFound by the service's name alone, else only where its project is surely gone.
+
+        A token that is narrowed to other projects is told that there is no such project.
+        """
+        if answer.status == _MISSING and _NO_PROJECT in answer_text(answer.body)[1]:
+            projects = await self._projects(operation)
+            there = {str(one.id) for one in projects.rows}
+            if projects.complete and ref.id.partition("/")[0] not in there:
+                return self.http.error(NotFound, operation, f"no project of {ref.id}", answer)
+        return self.refusal(operation, answer)
+
+    async def _projects(self, operation: str) -> Whole[Thing]:
+        """All that the token sees; complete only where that is all there are."""
+        if self._narrowed is None:
+            await self.uid(operation)
+        whole = await self._pages(operation, _PROJECTS, ProjectsPage)
+        return Whole(whole.rows, complete=whole.complete and not self._narrowed)
 
     def _ref(self, attempt: Attempt, offer: Offer) -> Ref:
         return self.ref(f"{_project(attempt, offer)}/{attempt.name}")

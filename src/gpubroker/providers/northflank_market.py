@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
-from msgspec import Struct, field
+import msgspec
+from msgspec import Meta, Struct, field
+from msgspec.structs import asdict
 
 from gpubroker.catalog.gpus import resolve
-from gpubroker.model.money import Nanos
+from gpubroker.model.money import Nanos, nanos
 from gpubroker.model.offer import Offer, Price
 from gpubroker.model.terms import Availability, Kind, Market
-from gpubroker.providers.fields import Amount, Count, Word, signed_nanos
+from gpubroker.providers.fields import Amount, Usd, Word, signed_nanos
 from gpubroker.providers.offering import Gathered, live, placed
 from gpubroker.providers.quarantine import Rejected, RowReader
 
@@ -19,6 +21,9 @@ NAME = "northflank"
 MB_OF_GB = 1024
 LONGEST_S = 604_800
 """Until the expiry: 7 days (Northflank API, create deployment service)."""
+
+
+GpuCount = Annotated[int, Meta(ge=0, le=99)]
 
 
 class MemoryInfo(Struct):
@@ -30,7 +35,7 @@ class MemoryInfo(Struct):
 class Pricing(Struct):
     """US cents an hour of one GPU."""
 
-    on_demand: Amount = field(name="onDemand")
+    on_demand: Usd = field(name="onDemand")
 
 
 class GpuDevice(Struct):
@@ -39,7 +44,7 @@ class GpuDevice(Struct):
     id: Word
     pricing: Pricing
     memory: MemoryInfo = field(name="memoryInfo")
-    counts: tuple[Count, ...] = field(name="countOptions", default=(1,))
+    counts: tuple[GpuCount, ...] = field(name="countOptions")
 
 
 class Region(Struct):
@@ -51,11 +56,23 @@ class Region(Struct):
 
 
 class Plan(Struct):
-    """What a plan bundles."""
+    """What a plan bundles, and what that costs an hour: dollars, where GPUs are told in cents.
 
-    id: Word
-    vcpus: Amount = field(name="cpuResource")
-    ram_mb: Amount = field(name="ramResource")
+    Only its name must be readable: an offer whose plan is damaged is none.
+    """
+
+    id: Annotated[str, Meta(pattern="^[A-Za-z0-9._-]{1,200}$")]
+    vcpus: Any = field(name="cpuResource", default=None)
+    ram_mb: Any = field(name="ramResource", default=None)
+    hour: Any = field(name="amountPerHour", default=None)
+
+
+class Bundle(Struct, frozen=True):
+    """What stands in a plan, once it is read."""
+
+    vcpus: Amount
+    ram_mb: Amount
+    hour: Usd
 
 
 _REGIONS = RowReader(Region, under="data.regions", provider=NAME)
@@ -66,21 +83,33 @@ _PLANS = RowReader(Plan, under="data.plans", provider=NAME)
 def parse_offers(
     regions: bytes, plans: bytes, *, account: str, fetched_at: datetime
 ) -> tuple[tuple[Offer, ...], tuple[Rejected, ...]]:
-    """One offer a region, GPU model and count; vCPUs and RAM where the plan is told."""
+    """One offer a region, GPU model and count; vCPUs and RAM where the plan is told.
+
+    "Pricing is per GPU per hour, on top of the bundled CPU/RAM" (Northflank's agent skills, plans):
+    what a told plan costs is added. Where it is not told, nothing is known of it but that.
+    """
     rows, rejected = _REGIONS.read(regions)
     bundles, broken = _PLANS.read(plans)
     rejected += broken
     known = {plan.id: plan for plan in bundles}
     shared, found = live(NAME, account, Kind.CONTAINER, fetched_at), Gathered(rejected)
     for region in rows:
-        devices, broken = _DEVICES.each(region.devices or ())
-        rejected += broken
+        devices, damaged = _DEVICES.each(region.devices or ())
+        rejected += damaged
         place = placed(region.id, provider=NAME)
         for device in devices:
             gpu = resolve(device.id, memory_mib=device.memory.size)
             for count in device.counts:
                 name = f"nf-gpu-{device.id}-{count}g"
-                plan = known.get(name)
+                if name not in known and broken:
+                    found.reject(device, "its plan may be among those that cannot be read")
+                    continue
+                try:
+                    bundle = _bundle(known.get(name))
+                except msgspec.ValidationError as fault:
+                    found.reject(device, f"{name}: {fault}")
+                    continue
+                gpus = in_dollars(device.pricing.on_demand * count)
                 offer = Offer(
                     **shared,
                     **place,
@@ -88,15 +117,20 @@ def parse_offers(
                     gpu=gpu,
                     gpu_count=count,
                     market=Market.ON_DEMAND,
-                    vcpus=plan.vcpus if plan else None,
-                    ram_gb=plan.ram_mb / MB_OF_GB if plan else None,
-                    price=Price(compute=in_dollars(device.pricing.on_demand * count)),
+                    vcpus=bundle.vcpus if bundle else None,
+                    ram_gb=bundle.ram_mb / MB_OF_GB if bundle else None,
+                    price=Price(compute=Nanos(gpus + nanos(bundle.hour)) if bundle else gpus),
                     availability=Availability.UNKNOWN,
                     max_hours=LONGEST_S / 3600,
                     datacenter=True,
                 )
                 found.add(device, offer)
     return found.told()
+
+
+def _bundle(plan: Plan | None) -> Bundle | None:
+    """None where the vendor lists no such plan; ValidationError where it cannot be read."""
+    return msgspec.convert(asdict(plan), Bundle) if plan else None
 
 
 def in_dollars(cents: float) -> Nanos:

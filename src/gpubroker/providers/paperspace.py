@@ -45,7 +45,7 @@ from gpubroker.model.terms import Carrier, Expiry, Kind, Market, Resource, State
 from gpubroker.providers.boot import Boot, seconds_left, secrets_of, vm_boot
 from gpubroker.providers.bounds import Bounds
 from gpubroker.providers.carriers import whose
-from gpubroker.providers.fields import Amount, Count, Moment, Text, Told, Usd, Word
+from gpubroker.providers.fields import Amount, Count, Moment, Text, Told, Usd, Word, utc
 from gpubroker.providers.holdings import KeepsThings, Shelf
 from gpubroker.providers.paging import Whole
 from gpubroker.providers.paperspace_market import DISKS_GB, NAME, parse_offers
@@ -269,7 +269,7 @@ def instance_of(row: Machine, account: str) -> Instance:
         disk_gb=None if row.storage_total is None else row.storage_total / 2**30,
         region=row.region,
         ssh=Endpoint(there, SSH_PORT, USER) if there else None,
-        created_at=row.dt_created,
+        created_at=utc(row.dt_created),
     )
 
 

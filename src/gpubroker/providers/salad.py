@@ -45,7 +45,7 @@ from gpubroker.providers.accounts import Account
 from gpubroker.providers.boot import as_arguments, container_boot, secrets_of
 from gpubroker.providers.bounds import Bounds
 from gpubroker.providers.carriers import whose
-from gpubroker.providers.fields import Count, Moment, Text, Word
+from gpubroker.providers.fields import Count, Moment, Text, Word, utc
 from gpubroker.providers.http import Transport
 from gpubroker.providers.paging import Whole
 from gpubroker.providers.pushdown import read_options
@@ -294,7 +294,7 @@ def instance_of(row: Group, account: str, replicas: tuple[Replica, ...] = ()) ->
         tier=row.priority,
         ssh=next(filter(None, map(_ssh, replicas)), None) if state is State.RUNNING else None,
         ports={f"{gate.port}/tcp": f"https://{gate.dns}"} if gate else {},
-        created_at=row.create_time,
+        created_at=utc(row.create_time),
         raw={"id": row.id, "status": now.status},
     )
 

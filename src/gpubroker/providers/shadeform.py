@@ -3,10 +3,11 @@
 Each offer names the cloud that runs the machine. A create is only taken down: whether that cloud
 has the machine shows later, as a failed one. Shadeform itself ends a machine at its expiry, which
 can be moved. A machine cannot be stopped. What it cost is told only while it lives, so the bill is
-looked up by a person. Its firewall is the machine's own, ports are open where the cloud behind
-does not map them; those that it maps are told. Volumes are mounted where the cloud chooses, so
-none can be asked for, and types that are containers are left out. Whose a key is it does not tell:
-another key counts as another account.
+looked up by a person. A machine's record shows its script to every key of the account: variables,
+scripts, commands and logins go over SSH. Its firewall is the machine's own, ports are open where
+the cloud behind does not map them; those that it maps are told. Volumes are mounted where the cloud
+chooses, so none can be asked for, and types that are containers or have Intel's Gaudis are left
+out. Whose a key is it does not tell: another key counts as another account.
 """
 
 # ruff: noqa: ARG002 - the interface hands every cloud what any of them needs
@@ -19,7 +20,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -41,6 +42,7 @@ from gpubroker.model.launch import LaunchSpec
 from gpubroker.model.offer import Offer, OfferPage, Price
 from gpubroker.model.query import Query
 from gpubroker.model.terms import Availability, Carrier, Expiry, Kind, Market, Resource, State
+from gpubroker.providers.absence import absent_is_gone
 from gpubroker.providers.accounts import Account
 from gpubroker.providers.boot import Boot, seconds_left, secrets_of, vm_boot
 from gpubroker.providers.bounds import Bounds
@@ -90,17 +92,19 @@ CAPABILITIES = Capabilities(
     create_deadline_s=120,
     list_lag_s=120,
     absence_grace_s=120,
-    gone="404",
+    # Its words are not recorded: lists decide.
+    gone="absent",
     async_create=True,
     billing="manual",
     limits=(
         # None is documented. Clients that work ask for the types once a minute.
         Limit("all", frozenset(_CALLS.split()), interval_s=1.0, burst=5),
-        Limit("types", frozenset({"offers"}), interval_s=20.0, burst=3),
+        Limit("types", frozenset({"offers"}), interval_s=60.0, burst=2),
         Limit("create", frozenset({"create"}), interval_s=10.0),
     ),
 )
 
+_NO_INSTANCE = ("instance not found", "instance does not exist", "no such instance")
 RULES = (
     Rule(RateLimited, statuses=(429,)),
     Rule(NoCapacity, codes=("OUT_OF_STOCK",), operations=("create",), scope="type_region"),
@@ -111,7 +115,7 @@ RULES = (
     Rule(Refused, statuses=(409,), operations=("create",)),
     # Read just before and not there: another process of this owner made it meanwhile.
     Rule(Unavailable, ("name must be unique",), (400, 409), ("ensure",)),
-    Rule(NotFound, ("instance",), (404,), ("get", "terminate", "extend")),
+    Rule(NotFound, _NO_INSTANCE, (404,), ("get", "terminate", "extend")),
     Rule(NotFound, ("ssh key", "ssh_key", "sshkey"), (404,), ("discard",)),
     # The managed key, the default one and one in use.
     Rule(WrongState, statuses=(400, 409), operations=("discard",)),
@@ -192,14 +196,17 @@ def parse_offers(
 ) -> tuple[tuple[Offer, ...], tuple[Rejected, ...]]:
     """One offer a cloud, type and region, and the types that are none with the reason.
 
-    Types without GPU and containers are left out. Raises BadResponse where it is no answer.
+    Types without GPU, Gaudis and containers are left out. Raises BadResponse where it is no answer.
     """
     types, rejected = _types.read(body)
     shared, found = live(NAME, account, Kind.VM, fetched_at), Gathered(rejected)
     for kind in types:
         if kind.configuration.num_gpus and kind.deployment_type != _CONTAINER:
             for region in kind.availability:
-                found.add(kind, _offer(kind, region, shared))
+                offer = _offer(kind, region, shared)
+                # Docker has Intel's by a runtime of its own, which the images do not bring.
+                if offer.gpu.vendor != "intel":
+                    found.add(kind, offer)
     return found.told()
 
 
@@ -230,9 +237,15 @@ def _offer(kind: Type, region: Region, shared: Mapping[str, Any]) -> Offer:
 _bounds = Bounds(NAME)
 
 
-def boot_of(spec: LaunchSpec, left_s: float | None) -> Boot:
+def boot_of(spec: LaunchSpec, offer: Offer, left_s: float | None) -> Boot:
     """What it does at its start. The cloud ends it: people on it are warned by the timer."""
-    return vm_boot(spec, limit=LONGEST_SCRIPT, seconds_left=left_s, user=USERS, end="")
+    # Whoever has a key of the account reads the script: what may be secret goes over SSH.
+    gpus: Literal["amd", "nvidia"] = "amd" if offer.gpu.vendor == "amd" else "nvidia"
+    boot = partial(vm_boot, seconds_left=left_s, user=USERS, end="", gpus=gpus)
+    if not secrets_of(spec):
+        return boot(spec, limit=LONGEST_SCRIPT)
+    bare = LaunchSpec(expires_at=spec.expires_at, ssh_keys=spec.ssh_keys)
+    return Boot(boot(bare, limit=LONGEST_SCRIPT).text, boot(spec, limit=0).after)
 
 
 def order(
@@ -258,7 +271,7 @@ def order(
     }
     if os := spec.vm_image or offer.launch.get("os"):
         body["os"] = os
-    if text := boot_of(spec, left_s).text:
+    if text := boot_of(spec, offer, left_s).text:
         script = {"base64_script": base64.b64encode(text.encode()).decode()}
         body["launch_configuration"] = {"type": "script", "script_configuration": script}
     return body | (_ending(spec.expires_at) if spec.expires_at else {})
@@ -452,17 +465,17 @@ class Shadeform(KeepsThings):
         return self.ref(made.id)
 
     def after_boot(self, spec: LaunchSpec, offer: Offer, attempt: Attempt, now: datetime) -> str:
-        """What is too long for the create."""
-        return boot_of(spec, seconds_left(spec, now)).after
+        """What others could read of the create, or is too long for it."""
+        return boot_of(spec, offer, seconds_left(spec, now)).after
 
     async def get(self, ref: Ref) -> Instance:
-        """NotFound by the vendor's words; a deleted one is not told any more."""
+        """NotFound by the words that are likely; others are a bad response, and lists decide."""
         row = await self.ask_for(Machine, "get", "GET", f"{_path(ref)}/info")
         return self.same(ref, instance_of(row, self.account))
 
     async def terminate(self, ref: Ref) -> None:
-        """The answer is empty. Gone already is fine."""
-        with suppress(NotFound):
+        """The answer is empty. Gone already is fine: a 404 whose machine is in no list, too."""
+        async with absent_is_gone(self, ref):
             await self.ask("terminate", "POST", f"{_path(ref)}/delete")
 
     async def extend(self, ref: Ref, until: datetime) -> None:

@@ -1,10 +1,11 @@
 """TensorDock: virtual machines on many owners' hosts, GPU, vCPU, RAM and disk priced apart.
 
 Each count of GPUs is offered in a few sizes. The list of places is stale: many creates find no
-host. Only a terminate ends the billing: a stopped machine keeps its GPU and its price unless it is
-released, which this interface cannot ask for; so nothing is stopped, and the timer only warns. A
-place without addresses forwards TCP ports that are asked for at the create. The balance is told by
-an older interface, to another key: a person looks at the charges.
+host. A disk of 100 GB is the least, and in each price. Only a terminate ends the billing: a stopped
+machine keeps its GPU and its price unless it is released, which this interface cannot ask for; so
+nothing is stopped, and the timer only warns. A place without addresses forwards TCP ports that are
+asked for at the create. The balance is told by an older interface, to another key: a person looks
+at the charges.
 """
 
 # ruff: noqa: ARG002 - the interface hands every cloud what any of them needs
@@ -13,14 +14,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct, field
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
 from gpubroker.catalog.gpus import resolve
 from gpubroker.model.capabilities import Capabilities, Limit
@@ -36,10 +36,11 @@ from gpubroker.model.errors import (
 from gpubroker.model.identity import Attempt, Ref
 from gpubroker.model.instance import Endpoint, Instance
 from gpubroker.model.launch import LaunchSpec
-from gpubroker.model.money import nanos
-from gpubroker.model.offer import Offer, OfferPage
+from gpubroker.model.money import Nanos, nanos
+from gpubroker.model.offer import Offer, OfferPage, Price
 from gpubroker.model.query import Query
 from gpubroker.model.terms import Availability, Carrier, Expiry, Kind, Market, Resource, State
+from gpubroker.providers.absence import absent_is_gone
 from gpubroker.providers.boot import as_line, seconds_left, secrets_of, vm_boot
 from gpubroker.providers.bounds import Bounds
 from gpubroker.providers.carriers import whose
@@ -91,7 +92,8 @@ CAPABILITIES = Capabilities(
     create_deadline_s=180,
     list_lag_s=120,
     absence_grace_s=120,
-    gone="404",
+    # Nobody records its words, and most clients go by the bare 404: lists decide.
+    gone="absent",
     billing="manual",
     public_prices=True,
     limits=(
@@ -103,11 +105,13 @@ CAPABILITIES = Capabilities(
 
 _NO_HOST = ("no available nodes found", "hostnode unavailable", "insufficient capacity")
 _NO_MONEY = ("need at least $", "balance", "insufficient")
+# A gateway's 504, or a 500, may come of a create that made the machine (as its users' clients saw).
+_NOT_MADE = (200, 400, 404, 409)
 RULES = (
     Rule(RateLimited, statuses=(429,)),
-    Rule(AuthFailed, ("invalid api credentials",)),
-    Rule(NoCapacity, _NO_HOST, operations=("create",), scope="type_region", code="no_nodes"),
-    Rule(NoCapacity, ("no available public ip",), operations=("create",), code="no_public_ip"),
+    Rule(AuthFailed, ("invalid api credentials",), (200, 400, 401, 403)),
+    Rule(NoCapacity, _NO_HOST, _NOT_MADE, ("create",), "no_nodes", "type_region"),
+    Rule(NoCapacity, ("no available public ip",), _NOT_MADE, ("create",), "no_public_ip"),
     Rule(OutOfFunds, _NO_MONEY, (200, 400, 402, 403), ("create",), code="no_funds"),
     Rule(Invalid, ("must be forwarded",), (200, 400), ("create",), code="ssh_port"),
     Rule(NotFound, ("instance not found", "instance does not exist"), (200, 404),
@@ -207,7 +211,9 @@ def _offers(location: Location, row: PlacedGpu, shared: Mapping[str, Any]) -> It
     """None where no machine could be made of it."""
     gpu, network, limits = resolve(row.v0_name), row.network_features, row.resources
     own_address = network.get("dedicated_ip_available", False)
-    if not gpu.memory_gb or not (own_address or network.get("port_forwarding_available", True)):
+    enters = own_address or network.get("port_forwarding_available", True)
+    room_gb = limits.max_storage_gb
+    if not gpu.memory_gb or not enters or (room_gb is not None and room_gb < SMALLEST_DISK_GB):
         return
     rates = in_dollars(gpu=row.price_per_hr, **asdict(row.pricing))
     most = Size(limits.max_vcpus, limits.max_ram_gb)
@@ -221,12 +227,18 @@ def _offers(location: Location, row: PlacedGpu, shared: Mapping[str, Any]) -> It
                 market=Market.ON_DEMAND,
                 vcpus=size.vcpus,
                 ram_gb=size.ram_gb,
-                disk_max_gb=limits.max_storage_gb,
-                price=rates.price(count, size),
+                disk_max_gb=room_gb,
+                price=_with_disk(rates.price(count, size)),
                 availability=Availability.UNKNOWN if row.max_count else Availability.NO,
                 datacenter=None if location.tier is None else location.tier >= DATA_CENTER,
                 launch={"dedicated_ip": own_address},
             )
+
+
+def _with_disk(price: Price) -> Price:
+    """The smallest disk is always bought: it is in the price of the machine."""
+    disk = price.disk_gb * SMALLEST_DISK_GB
+    return replace(price, compute=Nanos(price.compute + disk), disk_included_gb=SMALLEST_DISK_GB)
 
 
 # What a create sends
@@ -236,8 +248,8 @@ _bounds = Bounds(NAME)
 
 def order(spec: LaunchSpec, offer: Offer, attempt: Attempt, left_s: float | None) -> dict[str, Any]:
     """What a create asks for. Invalid names the field that is out of bounds."""
-    _bounds.takes_no(spec, "volumes")
-    disk_gb = _bounds.disk(spec, offer, usual=SMALLEST_DISK_GB, smallest=SMALLEST_DISK_GB)
+    _bounds.takes_no(spec, "bid", "volumes")
+    disk_gb = max(SMALLEST_DISK_GB, _bounds.disk(spec, offer, usual=SMALLEST_DISK_GB))
     boot = vm_boot(spec, limit=LONGEST_SCRIPT, seconds_left=left_s, user=USER, end="")
     _bounds.require(not boot.after, "startup_script", f"at most {LONGEST_SCRIPT} bytes, compressed")
     location, gpu, _ = offer.key.split(":")
@@ -407,13 +419,13 @@ class TensorDock(RestCloud):
         return self.ref(id_)
 
     async def get(self, ref: Ref) -> Instance:
-        """NotFound by the vendor's own words."""
+        """NotFound by the words that are likely; others are a bad response, and lists decide."""
         row = await self.ask_for(Record, "get", "GET", _path(ref))
         return self.same(ref, instance_of(row.data or row, self.account))
 
     async def terminate(self, ref: Ref) -> None:
-        """Gone already is fine."""
-        with suppress(NotFound):
+        """Gone already is fine: a 404 in whatever words, where the list lacks it."""
+        async with absent_is_gone(self, ref):
             await self.ask("terminate", "DELETE", _path(ref))
 
 

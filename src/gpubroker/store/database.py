@@ -74,3 +74,8 @@ def bind_realm(db: Database, realm: str, new_owner: Callable[[], str]) -> str:
 
 def _meta(db: Database) -> dict[str, str]:
     return {row["key"]: row["value"] for row in db.execute("SELECT key, value FROM meta")}
+
+
+def marks(values: Sequence[Any]) -> str:
+    """One for each value of an IN (…)."""
+    return ", ".join("?" * len(values))

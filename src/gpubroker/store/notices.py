@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from msgspec import Struct
 
-from gpubroker.store.database import Database
+from gpubroker.store.database import Database, marks
 from gpubroker.store.events import FOR_EVER, claimed, record
 
 Row = TypeVar("Row", bound=Struct)
@@ -97,8 +97,8 @@ class Notices:
         return self._rows(
             WarningRow,
             "SELECT events.id, at, launch_id, kind, data, name FROM events "  # noqa: S608 - marks only
-            f"LEFT JOIN launches ON launches.id = launch_id WHERE kind IN ({_marks(kinds)}) "
-            f"AND at >= ? AND (launches.ended_at IS NULL OR kind IN ({_marks(outliving)})) "
+            f"LEFT JOIN launches ON launches.id = launch_id WHERE kind IN ({marks(kinds)}) "
+            f"AND at >= ? AND (launches.ended_at IS NULL OR kind IN ({marks(outliving)})) "
             "ORDER BY events.id",
             *kinds,
             since,
@@ -151,7 +151,7 @@ class Notices:
             db.execute(
                 "INSERT INTO notices (event_id, channel, next_at) "  # noqa: S608 - marks only
                 "SELECT id, CAST(? AS TEXT), CAST(? AS DOUBLE PRECISION) FROM events "
-                f"WHERE kind IN ({_marks(kinds)}) AND at >= ? AND NOT EXISTS (SELECT 1 "
+                f"WHERE kind IN ({marks(kinds)}) AND at >= ? AND NOT EXISTS (SELECT 1 "
                 "FROM notices WHERE event_id = events.id AND channel = ?) ON CONFLICT DO NOTHING",
                 (channel, at, *kinds, since, channel),
             )
@@ -220,7 +220,3 @@ class Notices:
 
     def _rows(self, kind: type[Row], sql: str, *values: Any) -> list[Row]:
         return [kind(**dict(row)) for row in self._db.execute(sql, values)]
-
-
-def _marks(values: Sequence[Any]) -> str:
-    return ", ".join("?" * len(values))

@@ -61,6 +61,7 @@ class LaunchRow(Struct, frozen=True, kw_only=True):
     on_mismatch: str
     max_cost: int | None
     end_wished: int
+    power_at: float | None
 
     @property
     def gang_name(self) -> str:

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from functools import cache
 
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 9
 """The newest migration; a test compares."""
 
 

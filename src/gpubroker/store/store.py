@@ -12,7 +12,7 @@ import msgspec
 from gpubroker.model.clock import boot_seconds
 from gpubroker.model.identity import new_owner
 from gpubroker.store.budgets import Budgets
-from gpubroker.store.database import Database, bind_realm
+from gpubroker.store.database import Database, bind_realm, marks
 from gpubroker.store.errors import LeaseHeld, LeaseLost, NameTaken
 from gpubroker.store.events import claimed, record
 from gpubroker.store.expiries import Expiries
@@ -104,6 +104,11 @@ class Writer:
                 "ON CONFLICT (attempt_id, since) DO UPDATE SET rate = excluded.rate, until = NULL",
                 (attempt_id, at, rate),
             )
+
+    def metered_from(self, attempt_id: str, rate: int | None, at: float) -> None:
+        """Its start is known now: what was metered until then by guess is void."""
+        self._db.execute("DELETE FROM usage WHERE attempt_id = ?", (attempt_id,))
+        self.meter(attempt_id, rate, at)
 
     def guarded(self, guard: Callable[[Database], None]) -> None:
         """What it raises undoes the transaction."""
@@ -249,10 +254,12 @@ class Store:
         at: float,
         why: str,
         guard: Callable[[Database], None] | None = None,
+        power_at: float | None = None,
     ) -> None:
         """What the user wants from now on. No lease is needed: whoever holds it converges.
 
-        `guard` is asked before the commit: what it raises undoes it.
+        `guard` is asked before the commit: what it raises undoes it. `power_at`: from then on
+        whoever looks sees to the stop or start that this is; None: there is none to be seen to.
         """
         with self._transaction() as db:
             # "gone" is final: nothing wants a machine back that was ended.
@@ -260,6 +267,10 @@ class Store:
                 "UPDATE launches SET wanted = ? WHERE id = ? AND wanted <> ? "
                 "AND wanted <> 'gone' AND ended_at IS NULL",
                 (wanted, launch_id, wanted),
+            )
+            db.execute(
+                "UPDATE launches SET power_at = ? WHERE id = ? AND wanted = ? AND ended_at IS NULL",
+                (power_at, launch_id, wanted),
             )
             if changed.rowcount:
                 record(db, at, "wanted", launch_id, None, {"wanted": wanted, "why": why})
@@ -287,7 +298,8 @@ class Store:
     def due(self, now: float) -> list[LaunchRow]:
         """Launches that the next command acts on: expired, undecided, not ready, owed an end.
 
-        One that waits for stock is due when it is planned next; a gang while it forms.
+        One that waits for stock is due when it is planned next; a gang while it forms; one that
+        was to be stopped or started, until it is seen to be.
         """
         return self._rows(
             LaunchRow,
@@ -298,12 +310,18 @@ class Store:
             "OR (on_preempt <> 'stay' AND wanted = 'running' AND EXISTS (SELECT 1 FROM attempts "
             "WHERE launch_id = launches.id AND status = 'made' AND wanted = 'running' "
             "AND ready_at IS NOT NULL AND state = 'preempted')) "
+            "OR (power_at <= ? AND EXISTS (SELECT 1 FROM attempts WHERE launch_id = launches.id "
+            "AND status = 'made' AND attempts.wanted = 'running' AND ready_at IS NOT NULL "
+            "AND state NOT IN ('failed', 'terminating', 'terminated') "
+            "AND (launches.wanted = 'running' OR state NOT IN ('stopped', 'preempted') "
+            "OR (state = 'stopped' AND power_at > 0)))) "
             "OR EXISTS (SELECT 1 FROM attempts WHERE launch_id = launches.id "
             "AND (status IN ('intent', 'sending', 'unknown') "
             "OR (status = 'made' AND wanted = 'gone') OR (status IN "
             "('refused', 'absent', 'unsent', 'gone') AND EXISTS (SELECT 1 FROM needs "
             "WHERE attempt_id = attempts.id AND needs.status IN ('intent', 'made')))))) "
             "ORDER BY created_at, id",
+            now,
             now,
             now,
         )
@@ -332,6 +350,17 @@ class Store:
         with self._transaction() as db:
             return claimed(db, name, now, now + for_s)
 
+    def free(self, names: Sequence[str], now: float) -> list[str]:
+        """Of these works those that nobody has claimed by now: a look, which claims none."""
+        if not names:
+            return []
+        rows = self._db.execute(
+            f"SELECT name FROM claims WHERE until > ? AND name IN ({marks(names)})",  # noqa: S608 - marks only
+            (now, *names),
+        )
+        taken = {row["name"] for row in rows}
+        return [name for name in names if name not in taken]
+
     def names(self) -> set[str]:
         """Of machines that have not ended."""
         rows = self._db.execute("SELECT name FROM launches WHERE ended_at IS NULL")
@@ -355,6 +384,22 @@ class Store:
             "SELECT * FROM attempts WHERE provider = ? AND account = ? ORDER BY created_at",
             provider,
             account,
+        )
+
+    def attempts_about(
+        self, provider: str, ids: Sequence[str], ref_ids: Sequence[str]
+    ) -> list[AttemptRow]:
+        """Those of these ids, closed ones too, and those that have a machine of these ids.
+
+        Neither may be empty.
+        """
+        return self._rows(
+            AttemptRow,
+            f"SELECT * FROM attempts WHERE id IN ({marks(ids)}) OR (provider = ? "  # noqa: S608 - marks only
+            f"AND status = 'made' AND ref_id IN ({marks(ref_ids)})) ORDER BY created_at",
+            *ids,
+            provider,
+            *ref_ids,
         )
 
     def bills_due(self, now: float) -> list[AttemptRow]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import count
 
@@ -334,11 +335,27 @@ class FakeCloud:
         now = self._time
         machine.settle_charges(now)
         machine.state = State.PENDING
-        if self.switches.resume_id != "same":
+        if self.switches.resume_id in {"new", "told"}:
+            self._leave_old_id(machine)
             machine.id = self.new_id(machine.scope, "m")
-            machine.visible_at = now + timedelta(seconds=self.switches.list_lag_s)
+            hidden_s = self.switches.new_id_hidden_s
+            machine.hidden_until = now + timedelta(seconds=hidden_s)
+            machine.visible_at = now + timedelta(seconds=max(hidden_s, self.switches.list_lag_s))
         self.charge(machine, now)
         self.at(self.switches.boot_s, lambda when: self._booted(machine, when))
+
+    def _leave_old_id(self, machine: FakeMachine) -> None:
+        """What is still told of a machine that goes on elsewhere: started again, it is a second."""
+        if self.switches.old_id_lingers_s <= 0:
+            return
+        left = replace(machine, state=State.STOPPED, boots=list(machine.boots), spans=[])
+        self.machines.append(left)
+
+        def forgotten(at: datetime) -> None:
+            if left.state is State.STOPPED:
+                self._ended(left, at)
+
+        self.at(self.switches.old_id_lingers_s, forgotten)
 
     def _stopped(self, machine: FakeMachine, at: datetime) -> None:
         if machine.state is State.STOPPING:

@@ -51,6 +51,8 @@ class FakeMachine:
     created_at: datetime
     visible_at: datetime
     """From when on it is in lists."""
+    hidden_until: datetime | None = None
+    """Before it nothing is told of its id, and nothing can be done to it."""
     state: State = State.PENDING
     reason: str = ""
     admitted: tuple[str, ...] = ()

@@ -286,8 +286,13 @@ class FakeProvider:
     def _machine(self, ref: Ref, uid: str, *, ended: bool = False) -> FakeMachine | None:
         for machine in self.cloud.machines:
             if (machine.uid, machine.scope, machine.id) == (uid, ref.scope, ref.id):
-                return machine if ended or self.cloud.shown(machine) else None
+                told = machine.hidden_until is None or machine.hidden_until <= self._now
+                return machine if told and (ended or self.cloud.shown(machine)) else None
         return None
+
+    @property
+    def _now(self) -> datetime:
+        return self.cloud.clock.now()
 
     def _listed(self, scope: str, uid: str) -> Iterable[FakeMachine]:
         now = self.cloud.clock.now()
@@ -353,7 +358,10 @@ class _Stops(FakeProvider):
         machine = self._known(ref, "stop")
         if machine.state not in {State.RUNNING, State.STOPPING, State.STOPPED}:
             raise WrongState(f"{ref.id} is {machine.state}", operation="stop")
-        if machine.state is State.RUNNING and (fault is None or fault.kind != "ignored"):
+        # Off from inside it is stopped and billed; the stop is what frees its GPU.
+        off_billed = machine.state is State.STOPPED and machine.bills_compute
+        on = machine.state is State.RUNNING or off_billed
+        if on and (fault is None or fault.kind != "ignored"):
             self.cloud.halt(machine)
         await self._answer(fault, None)
 
@@ -361,14 +369,17 @@ class _Stops(FakeProvider):
         """NoCapacity where the machine lost its GPU and none is left."""
         fault = await self._arrive("start", ref.id)
         machine = self._known(ref, "start")
-        if machine.state not in {State.RUNNING, State.PENDING, State.STOPPED}:
+        startable = {State.STOPPED}
+        if not self.cloud.switches.start_once:
+            startable |= {State.RUNNING, State.PENDING}
+        if machine.state not in startable:
             raise WrongState(f"{ref.id} is {machine.state}", operation="start")
         loses_gpu = self.cloud.switches.stop == "loses_gpu"
         if loses_gpu and machine.offer.key in self.cloud.sold_out:
             raise NoCapacity("its GPU was taken", operation="start").scoped("offer")
         if machine.state is State.STOPPED and (fault is None or fault.kind != "ignored"):
             self.cloud.resume(machine)
-        told = self.cloud.switches.resume_id == "told"
+        told = self.cloud.switches.resume_id in {"told", "same_after_all"}
         return await self._answer(fault, self._ref(machine) if told else None)
 
     def _known(self, ref: Ref, operation: str) -> FakeMachine:

@@ -27,8 +27,17 @@ class Switches(Struct, frozen=True, kw_only=True):
     stop: Literal["keeps_disk", "loses_gpu", "none"] = "keeps_disk"
     stop_wipes: bool = False
     """Whether a stop takes all that was put onto the machine."""
-    resume_id: Literal["same", "new", "told"] = "same"
-    """Whether a started machine keeps its id; "told": the answer to the start says the new one."""
+    resume_id: Literal["same", "new", "told", "same_after_all"] = "same"
+    """Whether a started machine keeps its id; "told": the answer to the start says the new one.
+
+    "same_after_all": it may get another, says the cloud, and never does.
+    """
+    new_id_hidden_s: float = 0.0
+    """So long after a start nothing at all is told of its new id."""
+    old_id_lingers_s: float = 0.0
+    """So long after a start the former id is still told, as that of a stopped machine."""
+    start_once: bool = False
+    """Whether a start of what is not stopped is refused."""
     billing: Literal["exact", "daily", "balance", "manual"] = "exact"
     billing_lag_s: float = 0.0
     expiry: Expiry = Expiry.PROVIDER

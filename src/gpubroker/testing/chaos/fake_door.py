@@ -14,6 +14,7 @@ import msgspec
 from gpubroker.model.capabilities import Capabilities
 from gpubroker.model.errors import BrokerError, OutcomeUnknown
 from gpubroker.model.identity import Ref
+from gpubroker.model.terms import State
 from gpubroker.providers.base import MUTATIONS, READS
 from gpubroker.testing.cloud import FakeCloud
 from gpubroker.testing.machines import FakeMachine
@@ -115,7 +116,9 @@ class _Doorkeeper:
             kept = [one.name for one in self._cloud.resources if one.released_at is None]
             billed = [m.id for m in self._cloud.billed()]
             exist = [m.id for m in self._cloud.machines if m.ended_at is None]
-            return "ok", {"billed": billed, "exist": exist, "things": kept}
+            runs = {State.PENDING, State.RUNNING}
+            running = [m.id for m in self._cloud.machines if m.state in runs]
+            return "ok", {"billed": billed, "exist": exist, "things": kept, "running": running}
         if operation == "spans":
             return "ok", [_span(machine) for machine in self._cloud.machines]
         if operation == "stock":

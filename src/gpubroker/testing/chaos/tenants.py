@@ -57,6 +57,8 @@ class Standing(Struct, frozen=True):
     """Attempts whose outcome was not known when the process came back."""
     kept_for_nothing: tuple[str, ...] = ()
     """Names, at the cloud, of what belongs to attempts that are over."""
+    stopped: tuple[str, ...] = ()
+    """Ids of those of `wanted` that should not run."""
 
 
 class Tenant(Protocol):
@@ -72,6 +74,14 @@ class Tenant(Protocol):
 
     async def extend(self, name: str) -> None:
         """An hour more, where that can be."""
+        ...
+
+    async def stop(self, name: str) -> None:
+        """Stop it, where that can be."""
+        ...
+
+    async def start(self, name: str) -> None:
+        """Start it again, where that can be."""
         ...
 
     async def terminate(self, name: str) -> None:
@@ -165,6 +175,16 @@ class SandboxTenant:
         with contextlib.suppress(Unsupported):
             await self._broker.extend(name, by=LONGER)
 
+    async def stop(self, name: str) -> None:
+        """By the broker's verb."""
+        with contextlib.suppress(Unsupported):
+            await self._broker.stop(name)
+
+    async def start(self, name: str) -> None:
+        """By the broker's verb."""
+        with contextlib.suppress(Unsupported):
+            await self._broker.start(name)
+
     async def terminate(self, name: str) -> None:
         """By the broker's verb."""
         await self._broker.terminate(name)
@@ -225,6 +245,16 @@ class FakeTenant:
         with contextlib.suppress(Unsupported):
             await self.fleet.extend(name, by=LONGER)
 
+    async def stop(self, name: str) -> None:
+        """By the fleet's verb."""
+        with contextlib.suppress(Unsupported):
+            await self.fleet.stop(name)
+
+    async def start(self, name: str) -> None:
+        """By the fleet's verb."""
+        with contextlib.suppress(Unsupported):
+            await self.fleet.start(name)
+
     async def terminate(self, name: str) -> None:
         """By the fleet's verb."""
         await self.fleet.terminate(name)
@@ -250,6 +280,8 @@ async def life(one: Tenant, name: str) -> None:
     """Everything that may be done to a machine."""
     await one.launch(name)
     await one.extend(name)
+    await one.stop(name)
+    await one.start(name)
     await one.terminate(name)
 
 
@@ -274,7 +306,7 @@ async def at_rest(one: Tenant, horizon_s: float = HORIZON_S) -> int:
 
 def standing(one: Tenant, there: Truth, unknown: int = 0) -> Standing:
     """What the store says against what is `there`."""
-    wanted, missed, open_names = [], [], set()
+    wanted, stopped, missed, open_names = [], [], [], set()
     for launch in one.store.launches(include_ended=True):
         attempts = one.store.attempts(launch.id)
         open_names |= {attempt_name(one.store.owner, a.id) for a in attempts if a.open}
@@ -285,8 +317,16 @@ def standing(one: Tenant, there: Truth, unknown: int = 0) -> Standing:
         elif launch.wanted == "running":
             wanted += [a.ref_id for a in in_use if a.ref_id]
             missed += [] if any(a.ready_at for a in in_use) else [launch.name]
+        elif launch.wanted == "stopped":
+            stopped += [a.ref_id for a in in_use if a.ref_id]
     idle = [n for n in of_attempts(one.store.owner, there.things) if n not in open_names]
-    return Standing(tuple(wanted), tuple(missed), unknown, tuple(idle))
+    return Standing(
+        wanted=(*wanted, *stopped),
+        missed=tuple(missed),
+        unknown=unknown,
+        kept_for_nothing=tuple(idle),
+        stopped=tuple(stopped),
+    )
 
 
 def of_attempts(owner: str, things: Iterable[str]) -> tuple[str, ...]:
@@ -302,8 +342,17 @@ def wrong(stands: Standing, there: Truth) -> list[str]:
     """Every way in which a store and a cloud disagree at rest; [] is the aim."""
     problems = []
     wanted = [_in_books(id_, there) for id_ in stands.wanted]
-    if sorted(wanted) != sorted(there.billed):
+    stopped = {_in_books(id_, there) for id_ in stands.stopped}
+    # Some clouds bill a stopped machine nothing; all have it still.
+    due = [one for one in wanted if one not in stopped or one in there.billed]
+    if gone := sorted(stopped - set(there.exist)):
+        problems.append(f"wanted stopped, and gone: {gone}")
+    if sorted(due) != sorted(there.billed):
         problems.append(f"wanted {sorted(wanted)}, billed {sorted(there.billed)}")
+    if running := sorted(stopped & set(there.running)):
+        problems.append(f"wanted stopped, and running: {running}")
+    if halted := sorted(set(wanted) - stopped - set(there.running)):
+        problems.append(f"wanted running, and not: {halted}")
     if stands.missed:
         problems.append(f"did not reach its goal: {', '.join(stands.missed)}")
     if stands.kept_for_nothing:

@@ -15,6 +15,7 @@ from msgspec import Struct
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gpubroker.model.clock import Clock
+from gpubroker.model.terms import State
 from gpubroker.realm import Door, Realm, control
 from gpubroker.sandbox.app import Sandbox, create_sandbox
 from gpubroker.sandbox.host import MachineSpec, RunningMachine
@@ -22,6 +23,8 @@ from gpubroker.sandbox.listener import HttpListener
 from gpubroker.sandbox.published import LOOPBACK, listening
 from gpubroker.testing.chaos.fake_door import asked
 from gpubroker.testing.chaos.times import FastClock, SharedClock
+
+RUNS = frozenset({State.PENDING, State.RUNNING})
 
 
 class World(Struct, frozen=True, kw_only=True):
@@ -59,6 +62,8 @@ class Truth(Struct, frozen=True):
     """Ids of machines that have not ended: some clouds bill from the end of the boot."""
     things: tuple[str, ...] = ()
     """Names of what else is kept there."""
+    running: tuple[str, ...] = ()
+    """Ids of machines that run, or are about to."""
 
 
 def truth(world: World) -> Truth:
@@ -71,6 +76,7 @@ def truth(world: World) -> Truth:
         tuple(m["provider_id"] for m in machines if m["billed"] and _of(world, m)),
         tuple(m["provider_id"] for m in machines if not m["ended_at"] and _of(world, m)),
         tuple(str(t["name"]) for t in things if not t["ended_at"] and _of(world, t)),
+        tuple(m["provider_id"] for m in machines if m["state"] in RUNS and _of(world, m)),
     )
 
 
@@ -81,6 +87,7 @@ def books(sandbox: Sandbox) -> Truth:
         tuple(m.id for cloud in clouds for m in cloud.machines.values() if m.billed),
         tuple(m.id for cloud in clouds for m in cloud.machines.values() if not m.ended),
         tuple(t.name for cloud in clouds for t in cloud.things.values() if t.ended_at is None),
+        tuple(m.id for cloud in clouds for m in cloud.machines.values() if m.state in RUNS),
     )
 
 
