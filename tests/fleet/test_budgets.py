@@ -317,6 +317,18 @@ async def test_a_start_counts_what_the_machine_will_cost_when_it_runs(house: Hou
     assert states(house) == [State.RUNNING]
 
 
+async def test_a_start_of_what_was_stopped_by_hand_is_checked_too(house: House) -> None:
+    fleet = house.open()
+    await house.launch(fleet, request(24))
+    [machine] = house.cloud.machines
+    house.cloud.halt(machine)
+    await fleet.show("train-1")
+    set_budget(house, 0.204)
+    with pytest.raises(BudgetExceeded, match="train-1 was not started"):
+        await fleet.start("train-1")
+    assert house.cloud.count("start") == 0
+
+
 async def test_a_soft_budget_only_warns(house: House) -> None:
     fleet = house.open()
     await house.launch(fleet, request(24))

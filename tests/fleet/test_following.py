@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from tests.fleet.conftest import House
 
+from gpubroker.fleet import strays
 from gpubroker.fleet.context import Probed
 from gpubroker.fleet.observing import observe
+from gpubroker.fleet.warned import recent
 from gpubroker.model.errors import NoCapacity
 from gpubroker.model.instance import Endpoint, Listing
 from gpubroker.model.offer import Offer
@@ -389,6 +391,92 @@ async def test_both_ids_of_a_machine_that_was_started_by_hand_are_kept(
         await observe(fleet.context, cadence_s=0.0)
     assert house.cloud.count("terminate") == 0
     assert (await fleet.show("train-1")).provider_id == machine.id
+
+
+async def test_a_restart_by_hand_that_nobody_saw_ends_neither_id(
+    renaming: Callable[..., House],
+) -> None:
+    """Our record says that it runs; the first list to tell otherwise tells both ids."""
+    house = renaming(**LINGERS)
+    fleet = house.open()
+    await house.launch(fleet)
+    (machine,) = house.cloud.machines
+    house.cloud.clock.advance(3600)
+    house.cloud.halt(machine)
+    house.cloud.clock.advance(60)
+    house.cloud.billed()  # what is due has happened
+    house.cloud.resume(machine)
+    house.cloud.clock.advance(70)
+    provider = fleet.context.clouds.provider("fake", "default")
+    listing = await provider.list("")
+    assert len(listing.instances) == 2
+    assert house.store.attempts_of_provider("fake")[0].state == State.RUNNING
+    await strays.tend(fleet.context, provider, [listing], {})
+    report = await fleet.sweep(fix=True, owner=None)
+    assert (report.orphans, report.ghosts) == ((), ())
+    assert house.cloud.count("terminate") == 0
+    for _ in range(3):
+        house.cloud.clock.advance(20)
+        await observe(fleet.context, cadence_s=0.0)
+    assert house.cloud.count("terminate") == 0
+    assert (await fleet.show("train-1")).provider_id == machine.id
+
+
+async def _with_a_twin(house: House, *, stopped: bool = False) -> tuple[Any, Any, Any]:
+    """A fleet, its machine, and a second one of its attempt, made an hour later."""
+    fleet = house.open()
+    await house.launch(fleet)
+    (known,) = house.cloud.machines
+    house.cloud.clock.advance(3600)
+    if stopped:
+        await fleet.stop("train-1")
+    twin = house.cloud.plant(owner=known.owner, attempt=known.attempt, name=known.name)
+    return fleet, known, twin
+
+
+async def test_a_second_machine_beside_a_running_one_is_ended_once_it_can_be_no_renamed_one(
+    renaming: Callable[..., House],
+) -> None:
+    house = renaming(create_deadline_s=120.0)
+    fleet, known, twin = await _with_a_twin(house)
+    for _ in range(7):
+        await observe(fleet.context, cadence_s=0.0)
+        assert house.cloud.billed() == [known, twin]
+        house.cloud.clock.advance(20)
+    house.cloud.clock.advance(20)
+    await observe(fleet.context, cadence_s=0.0)
+    assert house.cloud.billed() == [known]
+
+
+async def test_a_second_machine_is_not_ended_where_the_known_one_runs_in_an_old_list_alone(
+    renaming: Callable[..., House],
+) -> None:
+    house = renaming()
+    fleet, known, twin = await _with_a_twin(house)
+    provider = fleet.context.clouds.provider("fake", "default")
+    await strays.tend(fleet.context, provider, [await provider.list("")], {})
+    house.cloud.clock.advance(3600)
+    listing = await provider.list("")
+    house.cloud.halt(known)
+    await strays.tend(fleet.context, provider, [listing], {})
+    assert house.cloud.billed() == [known, twin]
+    assert house.cloud.count("terminate") == 0
+
+
+async def test_a_second_machine_beside_a_stopped_one_is_told_of_and_ended_by_a_sweep_alone(
+    renaming: Callable[..., House],
+) -> None:
+    house = renaming()
+    fleet, known, twin = await _with_a_twin(house, stopped=True)
+    for _ in range(5):
+        await observe(fleet.context, cadence_s=0.0)
+        house.cloud.clock.advance(60)
+    assert house.cloud.billed() == [known, twin]
+    kinds = [one.kind for one in recent(house.store, house.cloud.clock.now().timestamp())]
+    assert kinds == ["orphan_found"]
+    report = await fleet.sweep(fix=True, owner=None)
+    assert [one.ref.id for one in report.orphans] == [twin.id]
+    assert house.cloud.billed() == [known]
 
 
 async def test_a_second_machine_of_the_same_name_is_not_taken_for_the_started_one(

@@ -29,6 +29,7 @@ from gpubroker.fleet.observing import CADENCE_S
 from gpubroker.fleet.requests import LaunchRequest
 from gpubroker.model.errors import BrokerError
 from gpubroker.model.terms import Carrier, Expiry, State
+from gpubroker.store.rows import when
 from gpubroker.testing.fake_cloud import SWITCHES, Crashed, FaultKind
 
 House = Any
@@ -176,7 +177,10 @@ class Fleets(RuleBasedStateMachine):
         rows = house.store.attempts_of_provider("fake")
         given_up = [row.id for row in rows if not row.open and row.end_asked_at is None]
         if given_up:
-            house.cloud.plant(owner=house.store.owner, attempt=given_up[-1], name="late")
+            late = house.cloud.plant(owner=house.store.owner, attempt=given_up[-1], name="late")
+            # Made in time, and told of late: one that was made late may have inherited its marks.
+            sent_at = next(row.sent_at for row in rows if row.id == late.attempt)
+            late.created_at = when(sent_at or late.created_at.timestamp())
 
     @rule(which=st.integers(0, 1))
     def sweep(self, which: int) -> None:

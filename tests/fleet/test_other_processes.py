@@ -158,6 +158,34 @@ async def test_an_end_that_is_owed_beside_what_is_left_does_not_wait(
     assert house.fleet_row("train-1").ended_at is None
 
 
+@pytest.mark.parametrize("wish", ["stop", "start"])
+async def test_a_keeper_without_the_key_hides_no_stop_and_no_start_from_who_has_it(
+    house: House, tmp_path: Path, wish: str
+) -> None:
+    fleet = house.open()
+    await house.launch(fleet)
+    if wish == "start":
+        await fleet.stop("train-1")
+    house.on_boundary = die_at(f"{wish} wanted")
+    with pytest.raises(Crashed):
+        await getattr(house.open(), wish)("train-1")
+    house.on_boundary = lambda _: None
+    house.open()
+    fleet = house.fleet_on(house.another_store())
+    why = without_the_clouds_key(fleet, tmp_path)
+    wished_at = house.fleet_row("train-1").power_at
+    keeper = Keeper(fleet.context, fleet)
+    told: list[str] = []
+    for _ in range(10):
+        told += (await keeper.round()).problems
+        house.cloud.clock.advance(20)
+    assert [why in problem for problem in told if problem.startswith("train-1: ")] == [True]
+    assert house.fleet_row("train-1").power_at == wished_at
+    fleet.context.store.close()
+    assert await house.fleet_on(house.store).settle() == ()
+    assert house.cloud.count(wish) == 1
+
+
 @pytest.mark.parametrize("lacking", LACKING)
 async def test_who_was_asked_for_the_launch_is_told_at_once(
     house: House, tmp_path: Path, lacking: Callable[[Any, Path], str]

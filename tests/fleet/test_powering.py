@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
+from gpubroker.fleet import watching
+from gpubroker.fleet.errors import StillThere
 from gpubroker.fleet.keeping import Keeper
 from gpubroker.fleet.requests import LaunchRequest
 from gpubroker.model.errors import (
@@ -19,6 +21,10 @@ from gpubroker.model.errors import (
 )
 from gpubroker.model.query import Query
 from gpubroker.model.terms import Carrier, Market, State
+from gpubroker.providers.calling import Call, check_before_sending
+from gpubroker.providers.decorated import decorate
+from gpubroker.store.errors import LeaseLost
+from gpubroker.store.store import Lease
 from gpubroker.testing.fake_cloud import Crashed
 
 House = Any
@@ -264,6 +270,204 @@ async def test_a_start_that_was_had_says_nothing_of_a_later_stop_by_hand(house: 
     await rounds(house, fleet)
     assert stands(house) == ("running", State.STOPPED)
     assert calls(house) == (1, 1)
+
+
+@pytest.mark.parametrize("waits", [True, False])
+async def test_a_start_is_had_once_it_runs_though_nobody_can_log_in_yet(
+    house: House, *, waits: bool
+) -> None:
+    """What is stopped by hand from then on is not started again, and not paid for."""
+    fleet = await brought(house, State.RUNNING)
+    machine = house.cloud.machines[0]
+    machine.answers_ssh = False
+    if waits:
+        with pytest.raises(StillThere):
+            await fleet.start("train-1")
+    else:
+        await dies(house, State.RUNNING, "start wanted")
+        fleet = house.open()
+        await rounds(house, fleet)
+    assert stands(house) == ("running", State.RUNNING)
+    assert due(house) == 0
+    house.cloud.halt(machine)
+    await rounds(house, fleet)
+    assert stands(house) == ("running", State.STOPPED)
+    assert house.cloud.count("start") == 1
+
+
+# Beside what another process wishes meanwhile
+
+
+OTHER = {State.STOPPED: State.RUNNING, State.RUNNING: State.STOPPED}
+
+
+async def bring_elsewhere(house: House, state: State) -> None:
+    """By another process, as if this one were suspended for longer than its lease."""
+    other = house.another_store()
+    other._db.execute("UPDATE launches SET lease_until = 0")
+    await bring(house.fleet_on(other), state)
+    other.close()
+
+
+def end_elsewhere(house: House) -> None:
+    other = house.another_store()
+    at = house.cloud.clock.now().timestamp()
+    other.want(house.fleet_row("train-1").id, "gone", at, "asked")
+    other.close()
+
+
+def while_it_pauses(
+    house: House, monkeypatch: pytest.MonkeyPatch, deed: Callable[[], Awaitable[None]]
+) -> None:
+    """That happens in its first pause between two looks."""
+    clock = house.cloud.clock
+    sleep = clock.sleep
+
+    async def paused(seconds: float) -> None:
+        if seconds == watching.LOOK_S:
+            monkeypatch.setattr(clock, "sleep", sleep)
+            await deed()
+        await sleep(seconds)
+
+    monkeypatch.setattr(clock, "sleep", paused)
+
+
+@pytest.mark.parametrize("state", STEPS)
+async def test_who_was_overtaken_in_its_wait_leaves_the_later_wish_alone(
+    house: House, monkeypatch: pytest.MonkeyPatch, state: State
+) -> None:
+    fleet = await brought(house, state)
+    verb, undone = ("stop", "start") if state is State.STOPPED else ("start", "stop")
+    house.cloud.script(verb, "ignored")
+    sent = house.cloud.count(verb)
+
+    async def overtaken() -> None:
+        await bring_elsewhere(house, OTHER[state])
+        house.cloud.clock.advance(300)
+
+    while_it_pauses(house, monkeypatch, overtaken)
+    with pytest.raises(LeaseLost, match="taken over"):
+        await bring(fleet, state)
+    assert house.cloud.count(verb) == sent + 1
+    await rounds(house, house.open())
+    assert stands(house) == (OTHER[state].value, OTHER[state]), undone
+    # A stop that was had holds on; of a start nothing is left to be seen to.
+    assert house.fleet_row("train-1").power_at == (0.0 if state is State.RUNNING else None)
+
+
+async def test_a_refusal_that_comes_after_a_later_wish_takes_nothing_of_it_back(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet = await brought(house, State.RUNNING)
+    provider = fleet.context.clouds.provider("fake", "default")
+
+    async def refused_late(call: Call, proceed: Callable[[], Awaitable[Any]]) -> Any:
+        if call.operation == "start":
+            await bring_elsewhere(house, State.STOPPED)
+            raise NoCapacity("all taken")
+        return await proceed()
+
+    layered = decorate(provider, [refused_late])
+    monkeypatch.setattr(fleet.context.clouds, "provider", lambda *_: layered)
+    with pytest.raises(LeaseLost):
+        await fleet.start("train-1")
+    assert house.fleet_row("train-1").power_at == 0.0  # it is stopped again, should it run
+
+
+@pytest.mark.parametrize("switches", [{}, {"resume_id": "told", "carrier": Carrier.NAME}])
+@pytest.mark.parametrize("state", STEPS)
+async def test_nothing_is_sent_once_the_end_is_wished(
+    make_house: Callable[..., House], state: State, switches: dict[str, Any]
+) -> None:
+    house = make_house(**switches)
+    await brought(house, state)
+    before = calls(house)
+
+    def ended(reached: str) -> None:
+        if reached == STEPS[state][1]:
+            end_elsewhere(house)
+
+    house.on_boundary = ended
+    with pytest.raises(LeaseLost, match="train-1 is to be ended by now"):
+        await bring(house.open(), state)
+    assert calls(house) == before
+    house.on_boundary = lambda _: None
+    await rounds(house, house.open())
+    assert house.cloud.billed() == []
+    assert house.leaks() == []
+
+
+@pytest.mark.parametrize("state", STEPS)
+async def test_nothing_is_sent_where_the_end_is_wished_while_it_waits_for_its_turn(
+    house: House, monkeypatch: pytest.MonkeyPatch, state: State
+) -> None:
+    await brought(house, state)
+    await dies(house, state, STEPS[state][0])
+    fleet = house.open()
+    provider = fleet.context.clouds.provider("fake", "default")
+
+    async def turn(call: Call, proceed: Callable[[], Awaitable[Any]]) -> Any:
+        if call.operation in {"stop", "start"}:
+            end_elsewhere(house)
+            check_before_sending()
+        return await proceed()
+
+    layered = decorate(provider, [turn])
+    monkeypatch.setattr(fleet.context.clouds, "provider", lambda *_: layered)
+    before = calls(house)
+    assert await rounds(house, fleet) == []
+    assert calls(house) == before
+    assert house.cloud.billed() == []
+
+
+async def test_a_stop_whose_turn_comes_after_its_lease_is_not_sent(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await brought(house, State.STOPPED)
+
+    def asleep(reached: str) -> None:
+        if reached == "stop next":
+            monkeypatch.setattr(Lease, "left_s", lambda _: 0.0)
+
+    house.on_boundary = asleep
+    with pytest.raises(LeaseLost, match="too late"):
+        await house.open().stop("train-1")
+    assert house.cloud.count("stop") == 0
+    monkeypatch.undo()
+    house.on_boundary = lambda _: None
+    await rounds(house, house.open())
+    assert stands(house) == ("stopped", State.STOPPED)
+
+
+@pytest.mark.parametrize("state", STEPS)
+async def test_an_end_that_is_wished_in_its_wait_is_made_way_for(
+    house: House, monkeypatch: pytest.MonkeyPatch, state: State
+) -> None:
+    fleet = await brought(house, state)
+    house.cloud.script("stop" if state is State.STOPPED else "start", "ignored", times=None)
+
+    async def ended() -> None:
+        end_elsewhere(house)
+
+    while_it_pauses(house, monkeypatch, ended)
+    began = house.cloud.clock.now()
+    with pytest.raises(LeaseLost, match="ended"):
+        await bring(fleet, state)
+    assert (house.cloud.clock.now() - began).total_seconds() < 15
+    await fleet.terminate("train-1")
+    assert house.cloud.billed() == []
+
+
+@pytest.mark.parametrize("state", STEPS)
+async def test_what_is_being_ended_is_neither_stopped_nor_started(
+    house: House, state: State
+) -> None:
+    fleet = await brought(house, state)
+    end_elsewhere(house)
+    before = calls(house)
+    with pytest.raises(WrongState, match="train-1 is being ended"):
+        await bring(fleet, state)
+    assert calls(house) == before
 
 
 # Beside what else decides about a machine

@@ -8,13 +8,15 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from gpubroker.fleet import strays
 from gpubroker.fleet.adopting import Adoption, adopt
 from gpubroker.fleet.keeping import Keeper
 from gpubroker.fleet.observing import CADENCE_S
 from gpubroker.fleet.warned import recent
-from gpubroker.model.errors import AuthFailed
+from gpubroker.model.errors import AuthFailed, WrongState
+from gpubroker.model.identity import attempt_name
 from gpubroker.model.offer import Offer
 from gpubroker.model.terms import Carrier
 from gpubroker.testing.fake_cloud import Crashed
@@ -77,7 +79,7 @@ async def test_a_machine_of_a_closed_attempt_that_appears_late_is_ended_by_the_n
 async def test_the_second_machine_of_one_attempt_is_ended_and_the_known_one_kept(
     make_house: Callable[..., House],
 ) -> None:
-    house = make_house(carrier=Carrier.TAG)
+    house = make_house(carrier=Carrier.NAME)
     fleet = house.open()
     await house.launch(fleet)
     [known] = house.cloud.machines
@@ -86,6 +88,64 @@ async def test_the_second_machine_of_one_attempt_is_ended_and_the_known_one_kept
     assert house.cloud.billed() == [known]
     assert twin.ended_at is not None
     assert house.fleet_row("train-1").ended_at is None
+
+
+BY_MARKS = pytest.mark.parametrize("carrier", [Carrier.TAG, Carrier.KEY_COMMENT])
+
+
+@BY_MARKS
+async def test_what_may_have_inherited_our_marks_is_warned_of_and_ended_by_a_sweep_alone(
+    make_house: Callable[..., House], carrier: Carrier
+) -> None:
+    """A person's own machine, from a snapshot or with the same key."""
+    house = make_house(carrier=carrier, create_deadline_s=60.0)
+    fleet, closed = await with_a_closed_attempt(house)
+    [known] = house.cloud.billed()
+    own = [late(house, closed), late(house, known.attempt)]
+    await kept(house, fleet, 2 * HOUR)
+    assert house.cloud.billed() == [known, *own]
+    assert house.cloud.count("terminate") == 0
+    assert (events(house, "owed_end"), events(house, "orphan_found")) == (0, 2)
+    report = await fleet.sweep(fix=True, owner=None)
+    assert len(report.orphans) == 2
+    assert house.cloud.billed() == [known]
+
+
+@pytest.mark.parametrize(
+    "carriers", [(Carrier.TAG, Carrier.NAME), (Carrier.UNIQUE_NAME, Carrier.TAG)]
+)
+@pytest.mark.parametrize("named", [True, False])
+async def test_where_names_are_ours_too_a_copied_tag_is_not_enough(
+    make_house: Callable[..., House],
+    monkeypatch: pytest.MonkeyPatch,
+    carriers: tuple[Carrier, ...],
+    named: bool,
+) -> None:
+    house = make_house(carrier=Carrier.TAG)
+    fleet, attempt = await with_a_closed_attempt(house)
+    provider = type(fleet.context.clouds.provider("fake", "default"))
+    can = structs.replace(provider.capabilities, carriers=carriers)
+    monkeypatch.setattr(provider, "capabilities", can)
+    machine = late(house, attempt)
+    machine.name = attempt_name(house.store.owner, attempt) if named else "copy-of-it"
+    await kept(house, fleet, 5 * CADENCE_S)
+    assert (machine.ended_at is not None) == named
+    assert warned(house) == ["owed_end" if named else "orphan_found"]
+
+
+@BY_MARKS
+async def test_what_was_made_while_its_create_could_take_effect_is_ended_by_its_marks(
+    make_house: Callable[..., House], carrier: Carrier
+) -> None:
+    house = make_house(carrier=carrier, create_deadline_s=60.0)
+    fleet, closed = await with_a_closed_attempt(house)
+    [known] = house.cloud.billed()
+    for row in house.store.attempts_of_provider("fake"):
+        made_s = timedelta(seconds=house.cloud.clock.now().timestamp() - row.sent_at - 50)
+        late(house, row.id).created_at -= made_s
+    assert closed in {one.attempt for one in house.cloud.billed()}
+    await kept(house, fleet, 5 * CADENCE_S)
+    assert house.cloud.billed() == [known]
 
 
 async def test_a_second_machine_is_left_alone_while_the_known_one_is_not_listed(
@@ -151,6 +211,49 @@ async def test_a_delete_that_fails_is_sent_again_and_told_when_it_is_overdue(
     assert (events(house, "owed_end"), events(house, "orphan_found")) == (1, 1)
     house.cloud.heal()
     await kept(house, fleet, 2 * CADENCE_S)
+    assert house.cloud.billed() == []
+
+
+async def test_a_look_that_fails_is_repeated_in_minutes(make_house: Callable[..., House]) -> None:
+    house = make_house(carrier=Carrier.NAME)
+    fleet, attempt = await with_a_closed_attempt(house)
+    await fleet.terminate("train-1")
+    house.cloud.clock.advance(HOUR)
+    late(house, attempt)
+    house.cloud.script("list", "unavailable", times=1)
+    assert await kept(house, fleet, 10 * CADENCE_S) != []
+    assert house.cloud.billed() == []
+
+
+async def test_a_key_that_is_refused_takes_no_look_from_a_process_with_a_good_one(
+    make_house: Callable[..., House],
+) -> None:
+    house = make_house(carrier=Carrier.NAME)
+    fleet, attempt = await with_a_closed_attempt(house)
+    await fleet.terminate("train-1")
+    house.cloud.clock.advance(HOUR)
+    late(house, attempt)
+    house.cloud.script("list", "error", times=1, error=AuthFailed)
+    assert await strays.look(fleet.context) != ()
+    house.cloud.clock.advance(CADENCE_S)
+    assert await strays.look(fleet.context) == ()  # not asked: it is left to others for a while
+    other = house.another_store()
+    assert await strays.look(house.fleet_on(other).context) == ()
+    other.close()
+    assert house.cloud.billed() == []
+
+
+async def test_what_is_too_early_to_be_ended_is_looked_at_again_soon(
+    make_house: Callable[..., House],
+) -> None:
+    house = make_house(carrier=Carrier.NAME, absence_grace_s=120.0)
+    fleet = house.open()
+    await house.launch(fleet)
+    [known] = house.cloud.machines
+    await fleet.terminate("train-1")
+    late(house, known.attempt)
+    house.cloud.clock.advance(CADENCE_S)  # no list from before it is used any more
+    await kept(house, fleet, 5 * CADENCE_S)
     assert house.cloud.billed() == []
 
 
@@ -274,6 +377,59 @@ async def test_a_machine_that_is_adopted_is_no_stray_whatever_it_carries(
     await kept(house, fleet, 2 * HOUR)
     assert machine.ended_at is None
     assert warned(house) == []
+
+
+def adoption(house: House, machine: Any) -> Adoption:
+    ends = house.cloud.clock.now() + timedelta(days=2)
+    return Adoption(
+        provider="fake", account="default", id=machine.id, name="mine-now", expires_at=ends
+    )
+
+
+async def test_what_is_being_adopted_is_not_ended_meanwhile(
+    make_house: Callable[..., House], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = make_house(carrier=Carrier.NAME)
+    fleet, attempt = await with_a_closed_attempt(house)
+    machine = late(house, attempt)
+    provider = type(fleet.context.clouds.provider("fake", "default"))
+    told = provider._instance
+    monkeypatch.setattr(
+        provider, "_instance", lambda self, one: structs.replace(told(self, one), price=None)
+    )
+    other = house.another_store()
+
+    async def looked_at(_: Any) -> tuple[Offer, ...]:
+        await strays.look(house.fleet_on(other).context)
+        return tuple(house.cloud.stock.values())
+
+    await adopt(fleet.context, adoption(house, machine), looked_at)
+    other.close()
+    assert machine.ended_at is None
+    assert house.cloud.count("terminate") == 0
+
+
+async def test_what_is_being_ended_is_not_adopted_meanwhile(
+    make_house: Callable[..., House], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = make_house(carrier=Carrier.NAME)
+    fleet, attempt = await with_a_closed_attempt(house)
+    machine = late(house, attempt)
+    provider = type(fleet.context.clouds.provider("fake", "default"))
+    terminate = provider.terminate
+
+    async def no_offers(_: Any) -> tuple[Offer, ...]:
+        return ()
+
+    async def slow(self: Any, ref: Any) -> None:
+        with pytest.raises(WrongState, match="or ended by another"):
+            await adopt(fleet.context, adoption(house, machine), no_offers)
+        await terminate(self, ref)
+
+    monkeypatch.setattr(provider, "terminate", slow)
+    await strays.look(fleet.context)
+    assert machine.ended_at is not None
+    assert house.store.names() == {"train-1"}
 
 
 async def test_another_accounts_key_ends_nothing(make_house: Callable[..., House]) -> None:

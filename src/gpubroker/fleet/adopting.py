@@ -17,6 +17,7 @@ from gpubroker.catalog.gpus import resolve
 from gpubroker.fleet import accounts, watching
 from gpubroker.fleet.context import Context, Work, encoded, ref_of
 from gpubroker.fleet.leases import held
+from gpubroker.fleet.strays import DECIDED_S, decision
 from gpubroker.model.errors import (
     BrokerError,
     Invalid,
@@ -35,7 +36,6 @@ from gpubroker.providers.base import KeyAttachable, Provider
 from gpubroker.store.rows import AttemptRow
 from gpubroker.store.store import Store
 
-CLAIM_S = 60.0
 ENDING = frozenset({State.TERMINATED, State.TERMINATING})
 OffersLike = Callable[[Instance], Awaitable[Sequence[Offer]]]
 """What such a machine is sold for at its cloud now, best first."""
@@ -78,9 +78,10 @@ async def adopt(ctx: Context, wanted: Adoption, offers_like: OffersLike) -> str:
     await accounts.confirm(ctx, provider)
     instance = await _find(provider, wanted)
     _refuse(ctx.store, instance, wanted)
-    place = f"{instance.ref.provider}/{instance.ref.account}/{instance.ref.scope}"
-    if not ctx.store.claim(f"adopt:{place}/{instance.ref.id}", ctx.at(), CLAIM_S):
-        raise WrongState(f"{wanted.id} is being adopted by another gpubroker command right now")
+    if not ctx.store.claim(decision(instance.ref), ctx.at(), DECIDED_S):
+        raise WrongState(
+            f"{wanted.id} is being adopted or ended by another gpubroker command right now"
+        )
     price, offer = await _priced(instance, wanted, offers_like)
     spec = LaunchSpec(image=instance.image, ssh_keys=wanted.ssh_keys, expires_at=wanted.expires_at)
     ctx.boundary("adoption next")

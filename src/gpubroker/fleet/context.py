@@ -174,6 +174,7 @@ class Transition:
         self._name = name
         self._now = now
         self.launch = writer.launch
+        self.power = writer.power
         self.counted_end = writer.counted_end
         self.attempt = writer.attempt
         self.add_attempt = writer.add_attempt

@@ -18,6 +18,7 @@ from gpubroker.model.identity import Ref
 from gpubroker.model.instance import Instance
 from gpubroker.model.terms import State
 from gpubroker.providers.base import Provider
+from gpubroker.store.events import FOR_EVER
 from gpubroker.store.rows import AttemptRow, EventRow
 
 _ASKED, _REFUSED, _RENAMED, _STATE = "start_asked", "start_refused", "renamed", "state"
@@ -129,17 +130,29 @@ def on_its_way(ctx: Context, attempt: AttemptRow, provider: Provider) -> bool:
 def may_be(ctx: Context, attempt: AttemptRow, provider: Provider, ref: Ref) -> bool:
     """Whether what carries its mark under this id may be the machine itself, or its former self.
 
-    A stopped one may have been started by hand, and be told under both ids.
+    It may have been started by hand, unseen, and be told under both ids; for so long after the
+    second one was first seen.
     """
     if not provider.capabilities.start_renames:
         return False
-    if attempt.state == State.STOPPED:
+    if _settling(ctx, attempt, provider, ref):
         return True
     late = ctx.at() - settles_in_s(provider)
     former = {
         _said(one).former for one in _events(ctx, attempt) if one.kind == _RENAMED and one.at > late
     }
     return ref.id in former or on_its_way(ctx, attempt, provider)
+
+
+def _settling(ctx: Context, attempt: AttemptRow, provider: Provider, ref: Ref) -> bool:
+    """Whether it was first seen beside the machine a short while ago."""
+    where = f"beside:{attempt.id}:{attempt.ref_id}:{ref.account}:{ref.scope}:{ref.id}"
+    seen, settling = f"{where}:seen", f"{where}:settling"
+    if ctx.store.free((seen,), ctx.at()):
+        # In this order: killed between the two, it is first seen once more.
+        ctx.store.claim(settling, ctx.at(), settles_in_s(provider))
+        ctx.store.claim(seen, ctx.at(), FOR_EVER)
+    return not ctx.store.free((settling,), ctx.at())
 
 
 def settles_in_s(provider: Provider) -> float:

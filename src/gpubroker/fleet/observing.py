@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from gpubroker.fleet import accounts, booting, ending, following, strays, watching
 from gpubroker.fleet.context import Context, Work, encoded, instance_of, ref_of
 from gpubroker.fleet.leases import held
-from gpubroker.model.errors import BrokerError, NotFound, OutcomeUnknown, Trouble
+from gpubroker.model.errors import BrokerError, NotFound, OutcomeUnknown, Refused, Trouble
 from gpubroker.model.identity import Ref
 from gpubroker.model.instance import Instance, Listing
 from gpubroker.model.terms import State
@@ -24,6 +24,8 @@ from gpubroker.store.rows import AttemptRow
 
 CADENCE_S = 60.0
 """So often an account's machines in use are looked at, by whichever process claims it."""
+REFUSED_S = 3600.0
+"""A start-up text that the machine refused is run again so late: it is in use meanwhile."""
 
 
 async def observe(ctx: Context, *, cadence_s: float = CADENCE_S) -> tuple[str, ...]:
@@ -88,6 +90,8 @@ async def _set_up_again(
         except LeaseHeld:
             return ""  # whoever works on it sees to this too
         except BrokerError as trouble:
+            if isinstance(trouble, Refused):
+                ctx.store.claim(f"set up:{attempt_id}", ctx.at(), REFUSED_S)
             return f"{work.launch.name}: its start-up text is not run yet: {trouble}"
         return ""
 
@@ -100,6 +104,8 @@ async def _set_up_again(
         for row in ctx.store.attempts(launch_id)
         if row.id in known and booting.owed(ctx, row, provider)
     ]
+    free = ctx.store.free(tuple(f"set up:{row.id}" for row in owed), ctx.at())
+    owed = [row for row in owed if f"set up:{row.id}" in free]
     told = await asyncio.gather(*(one(row.launch_id, row.id) for row in owed))
     return [problem for problem in told if problem]
 

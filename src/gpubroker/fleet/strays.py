@@ -1,8 +1,9 @@
 """Machines of our owner that nothing wants: told apart, warned of, ended when they appear.
 
 One may appear long after its create was given up: it carries a closed attempt, and is owed a delete
-whenever it does. So is the second machine of one attempt. What carries an attempt that this store
-never had is only warned of: another copy of the store may know it.
+whenever it does. So is the second machine of one attempt. Only warned of is what may be somebody's:
+what carries an attempt that this store never had (another copy of it may), and what may have
+inherited our marks from a machine of ours, as by a snapshot.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Literal
 
 from msgspec import Struct
 
@@ -17,11 +19,11 @@ from gpubroker.fleet import accounts, ending, following
 from gpubroker.fleet.context import Context, ref_of
 from gpubroker.fleet.requests import Stray
 from gpubroker.fleet.tending import warn_of_orphans
-from gpubroker.model.errors import BrokerError, NotFound
-from gpubroker.model.identity import Ref
+from gpubroker.model.errors import AuthFailed, BrokerError, NotFound
+from gpubroker.model.identity import Ref, parse_name
 from gpubroker.model.instance import Instance, Listing
 from gpubroker.model.money import Nanos, cost
-from gpubroker.model.terms import State
+from gpubroker.model.terms import Carrier, State
 from gpubroker.providers.base import Provider
 from gpubroker.providers.calling import urgent
 from gpubroker.store.rows import AttemptRow, LaunchRow, when
@@ -30,13 +32,20 @@ LOOK_S = 3600.0
 """So often every account is looked at, those without machines in use too."""
 AGAIN_S = 30.0
 """Between two tries to end one that is still there, and two looks at its account, at least."""
+TROUBLED_S = 300.0
+"""After a look that failed the next one waits so long."""
+DECIDED_S = 60.0
+"""So long whoever decides about a machine that nothing wants is left alone with it."""
+_NAMES = frozenset({Carrier.UNIQUE_NAME, Carrier.NAME})
+_INHERITED = frozenset({Carrier.TAG, Carrier.KEY_COMMENT})
+"""What a machine that a person makes may have from one of ours."""
 
 
 class Seen(Struct, frozen=True):
     """What a look at the lists of one account came to."""
 
     owed: int
-    """Machines that are to be gone and are not yet: the next look should come soon."""
+    """Machines that are to be gone, now or soon, and are not yet: the next look comes soon."""
     problems: tuple[str, ...]
 
 
@@ -130,13 +139,19 @@ def in_use(rows: Iterable[AttemptRow]) -> Mapping[str, Ref]:
     return {row.id: ref_of(row) for row in rows}
 
 
+def decision(ref: Ref) -> str:
+    """The claim of whoever decides about it: a machine is adopted or ended, never both."""
+    return f"adopt:{ref.provider}/{ref.account}/{ref.scope}/{ref.id}"
+
+
 async def look(ctx: Context) -> tuple[str, ...]:
     """Every configured account, once in LOOK_S by one process; sooner while an end is owed there.
 
     Answer: what could not be seen or ended, in words.
     """
     by_claim = {f"strays:{name}/{alias}": (name, alias) for name, alias in ctx.clouds.configured()}
-    due = ctx.store.free(tuple(by_claim), ctx.at())
+    here = tuple(claim for claim in by_claim if ctx.left.get(claim, 0.0) <= ctx.at())
+    due = ctx.store.free(here, ctx.at())
     mine = [claim for claim in due if ctx.store.claim(f"{claim}:look", ctx.at(), AGAIN_S)]
     if not mine:
         return ()
@@ -157,7 +172,11 @@ async def _account(
         listings = [one for one in listings if one.account_uid == uid]
         seen = await tend(ctx, provider, listings, wanted)
     except BrokerError as trouble:
-        seen = Seen(0, (f"{name}/{account}: {trouble}",))
+        if isinstance(trouble, AuthFailed):
+            ctx.left[claim] = ctx.at() + TROUBLED_S  # another process may have a key that works
+        else:
+            ctx.store.claim(claim, ctx.at(), TROUBLED_S)
+        return (f"{name}/{account}: {trouble}",)
     if not seen.owed:
         ctx.store.claim(claim, ctx.at(), LOOK_S)
     return seen.problems
@@ -190,10 +209,11 @@ async def tend(
             continue
         attempt = records.attempts.get(one.attempt or "")
         stray = told(ctx, one, why, attempt)
-        if attempt is None:
+        verdict = _verdict(one, attempt, provider, machines, asked_at)
+        if verdict == "warn":
             warn_of_orphans(ctx, [stray])
-        elif _is_owed(ctx, one.ref, attempt, provider, machines, asked_at):
-            owed += 1
+        owed += verdict in {"end", "wait"}
+        if attempt is not None and verdict == "end":
             try:
                 await _end(ctx, provider, one, attempt, stray, machines)
             except BrokerError as trouble:
@@ -212,22 +232,52 @@ def _records(ctx: Context, provider: Provider, machines: Collection[Instance]) -
     return Records(rows, launches, provider.account)
 
 
-def _is_owed(
-    ctx: Context,
-    ref: Ref,
-    attempt: AttemptRow,
+def _verdict(
+    instance: Instance,
+    attempt: AttemptRow | None,
     provider: Provider,
     machines: Sequence[Instance],
     asked_at: float,
-) -> bool:
-    """Whether it is to be ended, and no list that is behind the times makes it look so."""
-    if not attempt.open:
-        can = provider.capabilities
-        return asked_at > (attempt.closed_at or 0.0) + can.list_lag_s + can.absence_grace_s
-    # Where its own machine is not listed this may be that one, by another id.
-    known = ref_of(attempt)
-    its_own = any((one.ref.scope, one.ref.id) == (known.scope, known.id) for one in machines)
-    return its_own and not following.may_be(ctx, attempt, provider, ref)
+) -> Literal["end", "wait", "warn", "leave"]:
+    """What is to be done about one that nothing wants. In doubt a person decides."""
+    can = provider.capabilities
+    if attempt is None:
+        return "warn"
+    shown_for_s = can.list_lag_s + can.absence_grace_s
+    if not attempt.open and asked_at <= (attempt.closed_at or 0.0) + shown_for_s:
+        return "wait"  # a list that is behind the times may make it look so
+    own = next((one for one in machines if _is_its_own(one, attempt)), None)
+    if attempt.open and own is None:
+        return "leave"  # it may be that one, by another id
+    if not _is_surely_ours(instance, attempt, provider):
+        return "warn"
+    if attempt.open and own is not None and can.start_renames and own.state is not State.RUNNING:
+        return "warn"  # either may be the one in use
+    return "end"
+
+
+def _is_its_own(instance: Instance, attempt: AttemptRow) -> bool:
+    return (instance.ref.scope, instance.ref.id) == (attempt.scope, attempt.ref_id)
+
+
+def _is_surely_ours(instance: Instance, attempt: AttemptRow, provider: Provider) -> bool:
+    """Whether a create of ours made it: a person's own machine may have inherited a tag or key."""
+    can = provider.capabilities
+    first, may = can.carriers[0], frozenset(can.carriers)
+    if first is Carrier.TOKEN or not may & _INHERITED or _is_its_own(instance, attempt):
+        return True
+    if may & _NAMES and parse_name(instance.name) == (instance.owner, attempt.id):
+        return True
+    if instance.created_at is None or attempt.sent_at is None:
+        return False
+    return instance.created_at.timestamp() <= attempt.sent_at + can.create_deadline_s
+
+
+async def _runs(provider: Provider, ref: Ref) -> bool:
+    try:
+        return (await provider.get(ref)).state is State.RUNNING
+    except NotFound:
+        return False
 
 
 async def _end(
@@ -240,6 +290,9 @@ async def _end(
 ) -> None:
     """Ask for it. The proof is a list without it: nothing is recorded to be there."""
     ref = instance.ref
+    renames = attempt.open and provider.capabilities.start_renames
+    if renames and not await _runs(provider, ref_of(attempt)):
+        return  # the list was behind the times: either may be the one in use
     where = f"{attempt.id}:{ref.provider}:{ref.account}:{ref.scope}:{ref.id}"
     waited = ctx.store.claim(f"owed:{where}:waited", ctx.at(), ending.OVERDUE_S)
     first = ctx.store.notices.once(
@@ -261,6 +314,8 @@ async def _end(
     ctx.boundary("owed end recorded")
     if not ctx.store.claim(f"owed:{where}:asked", ctx.at(), AGAIN_S):
         return
+    if not ctx.store.claim(decision(ref), ctx.at(), DECIDED_S):
+        return  # it is being adopted
     await accounts.confirm(ctx, provider)
     now = _records(ctx, provider, [instance])
     if not isinstance(whose(ctx, instance, now, provider, machines), str):

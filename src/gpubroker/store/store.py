@@ -68,6 +68,14 @@ class Writer:
             (expires_at, self._launch_id),
         )
 
+    def power(self, wanted: str, power_at: float | None) -> bool:
+        """When its stop or start is seen to next. False, changing nothing: it is not wished now."""
+        kept = self._db.execute(
+            "UPDATE launches SET power_at = ? WHERE id = ? AND wanted = ?",
+            (power_at, self._launch_id, wanted),
+        )
+        return kept.rowcount > 0
+
     def attempt(self, id: str, **columns: Any) -> None:
         """Set columns of one of its attempts."""
         _update(self._db, "attempts", columns, "id", id)
@@ -274,8 +282,8 @@ class Store:
             )
             if changed.rowcount:
                 record(db, at, "wanted", launch_id, None, {"wanted": wanted, "why": why})
-                if guard is not None:
-                    guard(db)
+            if guard is not None:
+                guard(db)
 
     def launch(self, launch_id: str) -> LaunchRow:
         """By id."""
