@@ -258,8 +258,10 @@ def test_a_lost_gpubrokers_machine_is_told_adopted_billed_and_ended(
         "GPUBROKER_HOME": str(tmp_path / "lost-home"),
         "GPUBROKER_SANDBOX": person.status()["base_url"],
     }
-    flags = ("--gpu", "RTX 4090", "--provider", "vast_ai", "--max-price", "1", "--ttl", "8h")
-    told = person.run("--json", "launch", *flags, "--name", "orphaned", more=lost).stdout
+    # On demand: an interruptible one may be outbid when the hour's prices change.
+    flags = ("--gpu", "RTX 4090", "--provider", "vast_ai", "--on-demand", "--max-price", "1")
+    more = ("--ttl", "8h", "--name", "orphaned")
+    told = person.run("--json", "launch", *flags, *more, more=lost).stdout
     theirs = json.loads(told)
     shutil.rmtree(lost["GPUBROKER_HOME"])
     swept = person.json("sweep", "--fix")

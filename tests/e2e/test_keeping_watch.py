@@ -19,10 +19,9 @@ FORETOLD = {
     "lambda_labs": "controller_only",
     "digitalocean": "controller_only",
     "verda": "controller_only",
-    "shadeform": "provider",
     "paperspace": "machine_frees_gpu",
 }
-"""A cloud of each kind, and all whose machines have a timer of ours."""
+"""All whose machines have a timer of ours, and some that have none; tests/chaos has the others."""
 Person = Any
 
 
