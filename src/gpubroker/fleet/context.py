@@ -19,6 +19,7 @@ from gpubroker.model.instance import Endpoint, Instance
 from gpubroker.model.launch import LaunchSpec
 from gpubroker.model.offer import Offer
 from gpubroker.providers.base import Provider
+from gpubroker.store.errors import LeaseLost
 from gpubroker.store.rows import AttemptRow, LaunchRow
 from gpubroker.store.seal import Seal
 from gpubroker.store.store import Lease, Store, Writer
@@ -149,6 +150,13 @@ class Work:
     def renew(self) -> None:
         """A full lease again; raises LeaseHeld where another process took over."""
         self.lease = self._ctx.store.acquire(self.lease.launch_id)
+
+    def renew_unbroken(self) -> None:
+        """As `renew`; LeaseLost where another process had it since, and what we know is old."""
+        fence = self.lease.fence
+        self.renew()
+        if self.lease.fence != fence:
+            raise LeaseLost(f"{self.launch.name} was taken over by another gpubroker")
 
     @contextmanager
     def writing(self) -> Iterator[Transition]:

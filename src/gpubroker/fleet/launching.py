@@ -136,11 +136,7 @@ async def _create(
     have: dict[Resource, Ref],
 ) -> float:
     capabilities = provider.capabilities
-    fence = work.lease.fence
-    work.renew()
-    if work.lease.fence != fence:
-        # Paused since, and another process has worked on it meanwhile: what we know is old.
-        raise LeaseLost(f"{work.launch.name} was taken over by another gpubroker")
+    work.renew_unbroken()
     settled_s = capabilities.create_deadline_s + capabilities.list_lag_s
     with work.writing() as write:
         write.attempt(

@@ -96,7 +96,8 @@ async def bring(ctx: Context, work: Work, provider: StoppableProvider, state: St
                 asked_at = ctx.at()  # It may have been taken: not again at once.
             work.tell("waiting", what=str(trouble), seconds=None)
         await ctx.clock.sleep(watching.LOOK_S)
-        _renew(work)
+        work.renew_unbroken()
+        work.refresh()
         if ctx.at() > deadline:
             raise StillThere(
                 f"{work.launch.name} is not {state} after {limit_s:.0f} s; the provider "
@@ -198,15 +199,6 @@ def _note(work: Work, state: State, power_at: float | None) -> bool:
     """Whether that is still wished; else what is wished now stays as it is."""
     with work.writing() as write:
         return write.power(state.value, power_at)
-
-
-def _renew(work: Work) -> None:
-    """A full lease again. LeaseLost where another process had it since: what we know is old."""
-    fence = work.lease.fence
-    work.renew()
-    if work.lease.fence != fence:
-        raise LeaseLost(f"{work.launch.name} was taken over by another gpubroker")
-    work.refresh()
 
 
 def _still_wished(ctx: Context, work: Work, state: State) -> None:

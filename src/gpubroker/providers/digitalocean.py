@@ -61,9 +61,9 @@ from gpubroker.providers.fields import (
     utc,
 )
 from gpubroker.providers.holdings import KeepsThings, Shelf, Thing
+from gpubroker.providers.offering import page_of
 from gpubroker.providers.paging import PageShape, Whole
 from gpubroker.providers.pushdown import read_options
-from gpubroker.providers.quarantine import mostly_sound
 from gpubroker.providers.refusals import Rule
 from gpubroker.providers.registered_keys import broker_key, registered
 from gpubroker.providers.states import StateTable, state_by
@@ -520,9 +520,7 @@ class DigitalOcean(KeepsThings):
         whole = await self._all("offers", "/v2/sizes", Sizes, bytes)
         body = b'{"sizes":[%s]}' % b",".join(bytes(row) for row in whole.rows)
         rows, rejected = parse_offers(body, account=self.account, fetched_at=fetched_at)
-        # Sold-out sizes are told too: an answer without any is no evidence that all are gone.
-        sound = bool(rows) and mostly_sound(len(rows), len(rejected))
-        yield OfferPage(None, whole.complete and sound, rows, rejected)
+        yield page_of(rows, rejected, whole=whole.complete)
 
     async def ensure(
         self,

@@ -51,10 +51,10 @@ from gpubroker.providers.fields import Amount, Count, Text, Told, Usd, Word, utc
 from gpubroker.providers.fingerprint import fingerprint
 from gpubroker.providers.holdings import KeepsThings, Shelf
 from gpubroker.providers.http import Transport
-from gpubroker.providers.offering import Gathered, live, placed
+from gpubroker.providers.offering import Gathered, live, page_of, placed
 from gpubroker.providers.paging import Page, Whole, all_pages
 from gpubroker.providers.pushdown import read_options
-from gpubroker.providers.quarantine import Rejected, RowReader, mostly_sound
+from gpubroker.providers.quarantine import Rejected, RowReader
 from gpubroker.providers.refusals import Rule
 from gpubroker.providers.registered_keys import BrokerKey, broker_key, registered
 from gpubroker.providers.states import StateTable, state_by
@@ -360,7 +360,7 @@ class FluidStack(KeepsThings):
             return
         answer = await self.ask("offers", "GET", "/list_available_configurations")
         rows, rejected = parse_offers(answer.body, account=self.account, fetched_at=answer.asked_at)
-        yield OfferPage(None, bool(rows) and mostly_sound(len(rows), len(rejected)), rows, rejected)
+        yield page_of(rows, rejected)
 
     async def ensure(
         self,
@@ -388,8 +388,7 @@ class FluidStack(KeepsThings):
         self, spec: LaunchSpec, offer: Offer, attempt: Attempt, have: Mapping[Resource, Ref]
     ) -> Ref:
         """One request. It only takes the order down: the machine may still fail."""
-        if spec.options:
-            raise self.unsupported("create", f"options: {', '.join(sorted(spec.options))}")
+        self.takes_no_options("create", spec)
         body = order(spec, offer, attempt, have)
         return self.ref(await self.ask_for(Told, "create", "POST", _INSTANCES, body, under="id"))
 

@@ -62,9 +62,9 @@ from gpubroker.providers.hyperstack_market import (
     parse_offers,
     prices_of,
 )
+from gpubroker.providers.offering import page_of
 from gpubroker.providers.paging import Page, Whole, all_pages
 from gpubroker.providers.pushdown import read_options
-from gpubroker.providers.quarantine import mostly_sound
 from gpubroker.providers.refusals import Rule
 from gpubroker.providers.registered_keys import BrokerKey, broker_key, key_name, registered
 from gpubroker.providers.states import StateTable, state_by
@@ -460,8 +460,7 @@ class Hyperstack(KeepsThings):
             prices=prices,
             images=images_of(groups),
         )
-        complete = bool(rows) and mostly_sound(len(rows), len(rejected))
-        yield OfferPage(None, complete, rows, rejected)
+        yield page_of(rows, rejected)
 
     async def ensure(
         self,
@@ -485,8 +484,7 @@ class Hyperstack(KeepsThings):
         self, spec: LaunchSpec, offer: Offer, attempt: Attempt, have: Mapping[Resource, Ref]
     ) -> Ref:
         """One request for one machine."""
-        if spec.options:
-            raise self.unsupported("create", f"options: {', '.join(sorted(spec.options))}")
+        self.takes_no_options("create", spec)
         body = launch(spec, offer, attempt, have, seconds_left(spec, self.http.clock.now()))
         hide = (*secrets_of(spec), body.get("user_data", ""))
         made = await self.ask_for(

@@ -60,9 +60,9 @@ from gpubroker.providers.jarvislabs_market import (
     amount,
     parse_offers,
 )
+from gpubroker.providers.offering import page_of
 from gpubroker.providers.paging import Whole
 from gpubroker.providers.pushdown import read_options
-from gpubroker.providers.quarantine import mostly_sound
 from gpubroker.providers.refusals import Rule
 from gpubroker.providers.registered_keys import broker_key, registered
 from gpubroker.providers.states import StateTable, state_by
@@ -395,8 +395,7 @@ class JarvisLabs(KeepsThings):
         rows, rejected = parse_offers(
             answer.body, account=self.account, fetched_at=answer.asked_at, currency=currency
         )
-        complete = bool(rows) and mostly_sound(len(rows), len(rejected))
-        yield OfferPage(None, complete, rows, rejected)
+        yield page_of(rows, rejected)
 
     async def ensure(
         self,
@@ -532,8 +531,7 @@ class JarvisLabs(KeepsThings):
     def _body(
         self, spec: LaunchSpec, offer: Offer, attempt: Attempt, operation: str
     ) -> dict[str, Any]:
-        if spec.options:
-            raise self.unsupported(operation, f"options: {', '.join(sorted(spec.options))}")
+        self.takes_no_options(operation, spec)
         return launch(spec, offer, attempt)
 
     async def _change(self, operation: str, ref: Ref, act: str) -> None:

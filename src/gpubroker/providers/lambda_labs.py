@@ -52,9 +52,9 @@ from gpubroker.providers.fingerprint import fingerprint
 from gpubroker.providers.holdings import KeepsThings, Shelf
 from gpubroker.providers.http import Transport
 from gpubroker.providers.lambda_labs_market import NAME, InstanceType, Region, parse_offers
+from gpubroker.providers.offering import page_of
 from gpubroker.providers.paging import Whole
 from gpubroker.providers.pushdown import read_options
-from gpubroker.providers.quarantine import mostly_sound
 from gpubroker.providers.refusals import Rule, name_taken
 from gpubroker.providers.registered_keys import broker_key, key_name, registered
 from gpubroker.providers.states import StateTable, state_by
@@ -390,9 +390,7 @@ class LambdaLabs(KeepsThings):
             return
         answer = await self.ask("offers", "GET", "/api/v1/instance-types")
         rows, rejected = parse_offers(answer.body, account=self.account, fetched_at=answer.asked_at)
-        # Sold-out types are told too: an answer without any is no evidence that all are gone.
-        complete = bool(rows) and mostly_sound(len(rows), len(rejected))
-        yield OfferPage(None, complete, rows, rejected)
+        yield page_of(rows, rejected)
 
     async def ensure(
         self,
@@ -418,8 +416,7 @@ class LambdaLabs(KeepsThings):
         """One request for one machine."""
         if not offer.region:
             raise self.http.error(NoCapacity, "create", f"{offer.key} is sold out everywhere")
-        if spec.options:
-            raise self.unsupported("create", f"options: {', '.join(sorted(spec.options))}")
+        self.takes_no_options("create", spec)
         left_s = seconds_left(spec, self.http.clock.now())
         body = launch(spec, offer, attempt, have, left_s)
         hide = (*secrets_of(spec), body["user_data"])

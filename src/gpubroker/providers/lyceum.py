@@ -494,8 +494,7 @@ class Lyceum(KeepsThings):
         self, spec: LaunchSpec, offer: Offer, attempt: Attempt, have: Mapping[Resource, Ref]
     ) -> Ref:
         """One request for one machine, which may fail later."""
-        if spec.options:
-            raise self.unsupported("create", f"options: {', '.join(sorted(spec.options))}")
+        self.takes_no_options("create", spec)
         body = launch(spec, offer, attempt)
         made = await self.ask_for(Made, "create", "POST", f"{_VMS}/create", body)
         return self.ref(made.vm_id)

@@ -62,9 +62,9 @@ from gpubroker.providers.northflank_market import (
     in_dollars,
     parse_offers,
 )
+from gpubroker.providers.offering import page_of
 from gpubroker.providers.paging import MOST_PAGES, PageShape, Whole
 from gpubroker.providers.pushdown import read_options
-from gpubroker.providers.quarantine import mostly_sound
 from gpubroker.providers.refusals import Rule, answer_text, name_taken
 from gpubroker.providers.registered_keys import key_name
 from gpubroker.providers.states import StateTable, state_by
@@ -654,8 +654,7 @@ class Northflank(KeepsThings):
         rows, rejected = parse_offers(
             answer.body, plans.body, account=self.account, fetched_at=answer.asked_at
         )
-        complete = bool(rows) and mostly_sound(len(rows), len(rejected))
-        yield OfferPage(None, complete, rows, rejected)
+        yield page_of(rows, rejected)
 
     async def ensure(
         self,

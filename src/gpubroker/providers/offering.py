@@ -8,9 +8,9 @@ from datetime import datetime
 from typing import Any
 
 from gpubroker.catalog.places import locate
-from gpubroker.model.offer import Offer
+from gpubroker.model.offer import Offer, OfferPage
 from gpubroker.model.terms import Kind, Source
-from gpubroker.providers.quarantine import Rejected, shortened
+from gpubroker.providers.quarantine import Rejected, mostly_sound, shortened
 
 _PART = "[A-Za-z0-9._~-]{1,90}"
 _KEY = re.compile(f"{_PART}(:{_PART})*")
@@ -33,6 +33,17 @@ def placed(
     """Fields that say where a machine stands, by the richest text that the vendor has for it."""
     place = locate(described or region, country, provider=provider)
     return {"region": region, "country": place.country, "area": place.area}
+
+
+def page_of(
+    rows: tuple[Offer, ...], rejected: tuple[Rejected, ...], *, whole: bool = True
+) -> OfferPage:
+    """All that a cloud sells. `whole`: whether all of its answer was read.
+
+    Sold-out offers are told too: an answer without any is no evidence that all are gone.
+    """
+    complete = whole and bool(rows) and mostly_sound(len(rows), len(rejected))
+    return OfferPage(None, complete, rows, rejected)
 
 
 class Gathered:

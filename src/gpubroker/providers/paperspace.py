@@ -47,10 +47,10 @@ from gpubroker.providers.bounds import Bounds
 from gpubroker.providers.carriers import whose
 from gpubroker.providers.fields import Amount, Count, Moment, Text, Told, Usd, Word, utc
 from gpubroker.providers.holdings import KeepsThings, Shelf
+from gpubroker.providers.offering import page_of
 from gpubroker.providers.paging import Whole
 from gpubroker.providers.paperspace_market import DISKS_GB, NAME, parse_offers
 from gpubroker.providers.pushdown import read_options
-from gpubroker.providers.quarantine import mostly_sound
 from gpubroker.providers.refusals import Rule, answer_text
 from gpubroker.providers.rest import of_attempt
 from gpubroker.providers.states import StateTable, state_by
@@ -323,8 +323,7 @@ class Paperspace(KeepsThings):
         path = "/v1/os-templates"
         whole = await self.pages("offers", path, {}, Page[Any], identity=str, token_name=_NEXT)
         rows, rejected = parse_offers(whole.rows, account=self.account, fetched_at=asked_at)
-        complete = whole.complete and bool(rows) and mostly_sound(len(rows), len(rejected))
-        yield OfferPage(None, complete, rows, rejected)
+        yield page_of(rows, rejected, whole=whole.complete)
 
     async def ensure(
         self,

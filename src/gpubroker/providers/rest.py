@@ -253,6 +253,11 @@ class RestCloud(ABC):
             raise self.http.error(BadResponse, "get", f"another machine than {ref.id}")
         return told
 
+    def takes_no_options(self, operation: str, spec: LaunchSpec) -> None:
+        """Unsupported, with their names, where options are given to a cloud that has none."""
+        if spec.options:
+            raise self.unsupported(operation, f"options: {', '.join(sorted(spec.options))}")
+
     def unsupported(self, operation: str, what: str) -> Unsupported:
         """The error of a thing that the cloud has not."""
         error = Unsupported(

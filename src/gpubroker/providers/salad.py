@@ -47,9 +47,9 @@ from gpubroker.providers.bounds import Bounds
 from gpubroker.providers.carriers import whose
 from gpubroker.providers.fields import Count, Moment, Text, Word, utc
 from gpubroker.providers.http import Transport
+from gpubroker.providers.offering import page_of
 from gpubroker.providers.paging import Whole
 from gpubroker.providers.pushdown import read_options
-from gpubroker.providers.quarantine import mostly_sound
 from gpubroker.providers.refusals import Rule
 from gpubroker.providers.rest import RestCloud
 from gpubroker.providers.salad_market import (
@@ -372,8 +372,7 @@ class Salad(RestCloud):
         rows, rejected = parse_offers(
             answer.body, account=self.account, fetched_at=answer.asked_at, free=free
         )
-        complete = bool(rows) and len(free) < LARGEST_LIST
-        yield OfferPage(None, complete and mostly_sound(len(rows), len(rejected)), rows, rejected)
+        yield page_of(rows, rejected, whole=len(free) < LARGEST_LIST)
 
     async def create(
         self, spec: LaunchSpec, offer: Offer, attempt: Attempt, have: Mapping[Resource, Ref]

@@ -53,10 +53,10 @@ from gpubroker.providers.fingerprint import fingerprint
 from gpubroker.providers.holdings import KeepsThings, Shelf
 from gpubroker.providers.http import Transport
 from gpubroker.providers.newest import newest
-from gpubroker.providers.offering import Gathered, live, placed
+from gpubroker.providers.offering import Gathered, live, page_of, placed
 from gpubroker.providers.paging import Whole
 from gpubroker.providers.pushdown import read_options
-from gpubroker.providers.quarantine import Rejected, RowReader, mostly_sound
+from gpubroker.providers.quarantine import Rejected, RowReader
 from gpubroker.providers.refusals import Rule
 from gpubroker.providers.registered_keys import broker_key, registered
 from gpubroker.providers.states import StateTable, state_by
@@ -428,8 +428,7 @@ class Shadeform(KeepsThings):
             return
         answer = await self.ask("offers", "GET", f"{_INSTANCES}/types")
         rows, rejected = parse_offers(answer.body, account=self.account, fetched_at=answer.asked_at)
-        complete = bool(rows) and mostly_sound(len(rows), len(rejected))
-        yield OfferPage(None, complete, rows, rejected)
+        yield page_of(rows, rejected)
 
     async def ensure(
         self,
@@ -456,8 +455,7 @@ class Shadeform(KeepsThings):
         self, spec: LaunchSpec, offer: Offer, attempt: Attempt, have: Mapping[Resource, Ref]
     ) -> Ref:
         """One request. It only takes the order down: the machine may still fail."""
-        if spec.options:
-            raise self.unsupported("create", f"options: {', '.join(sorted(spec.options))}")
+        self.takes_no_options("create", spec)
         body = order(spec, offer, attempt, have, seconds_left(spec, self.http.clock.now()))
         script = body.get("launch_configuration", {}).get("script_configuration", {})
         hide = (*secrets_of(spec), *script.values())

@@ -48,10 +48,10 @@ from gpubroker.providers.components import Size, in_dollars, sizes
 from gpubroker.providers.endpoints import at, ssh_of, without_ssh
 from gpubroker.providers.exchange import UNREADABLE
 from gpubroker.providers.fields import Amount, Count, Told, Usd, Word
-from gpubroker.providers.offering import Gathered, live, placed
+from gpubroker.providers.offering import Gathered, live, page_of, placed
 from gpubroker.providers.paging import Whole
 from gpubroker.providers.pushdown import read_options
-from gpubroker.providers.quarantine import Rejected, RowReader, mostly_sound
+from gpubroker.providers.quarantine import Rejected, RowReader
 from gpubroker.providers.refusals import CLIENT, Rule
 from gpubroker.providers.registered_keys import broker_key
 from gpubroker.providers.rest import RestCloud
@@ -404,14 +404,13 @@ class TensorDock(RestCloud):
             return
         answer = await self.ask("offers", "GET", f"{_API}/locations")
         rows, rejected = parse_offers(answer.body, account=self.account, fetched_at=answer.asked_at)
-        yield OfferPage(None, bool(rows) and mostly_sound(len(rows), len(rejected)), rows, rejected)
+        yield page_of(rows, rejected)
 
     async def create(
         self, spec: LaunchSpec, offer: Offer, attempt: Attempt, have: Mapping[Resource, Ref]
     ) -> Ref:
         """One request for one machine."""
-        if spec.options:
-            raise self.unsupported("create", f"options: {', '.join(sorted(spec.options))}")
+        self.takes_no_options("create", spec)
         asked = order(spec, offer, attempt, seconds_left(spec, self.http.clock.now()))
         body = {"data": {"type": "virtualmachine", "attributes": asked}}
         hide = (*secrets_of(spec), *asked["cloud_init"]["runcmd"])

@@ -47,10 +47,10 @@ from gpubroker.providers.carriers import whose
 from gpubroker.providers.fields import Amount, Count, Moment, Text, Told, Usd, Word, utc
 from gpubroker.providers.fingerprint import fingerprint
 from gpubroker.providers.http import Transport
-from gpubroker.providers.offering import Gathered, live, placed
+from gpubroker.providers.offering import Gathered, live, page_of, placed
 from gpubroker.providers.paging import Whole
 from gpubroker.providers.pushdown import read_options
-from gpubroker.providers.quarantine import Rejected, RowReader, mostly_sound
+from gpubroker.providers.quarantine import Rejected, RowReader
 from gpubroker.providers.refusals import Rule
 from gpubroker.providers.registered_keys import broker_key, material
 from gpubroker.providers.rest import RestCloud
@@ -379,14 +379,13 @@ class ThunderCompute(RestCloud):
         rows, rejected = parse_offers(
             specs, prices, stock.specs, account=self.account, fetched_at=asked_at
         )
-        yield OfferPage(None, bool(rows) and mostly_sound(len(rows), len(rejected)), rows, rejected)
+        yield page_of(rows, rejected)
 
     async def create(
         self, spec: LaunchSpec, offer: Offer, attempt: Attempt, have: Mapping[Resource, Ref]
     ) -> Ref:
         """One request for one machine; a private key in its answer is never read."""
-        if spec.options:
-            raise self.unsupported("create", f"options: {', '.join(sorted(spec.options))}")
+        self.takes_no_options("create", spec)
         path, body = f"{_INSTANCES}/create", order(spec, offer, attempt)
         id_ = await self.ask_for(Told, "create", "POST", path, body, under="uuid")
         return self.ref(id_)

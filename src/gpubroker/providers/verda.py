@@ -54,9 +54,9 @@ from gpubroker.providers.fields import Count, SignedUsd, Text, Told, Word, signe
 from gpubroker.providers.fingerprint import fingerprint
 from gpubroker.providers.holdings import KeepsThings, Shelf, Thing
 from gpubroker.providers.http import Transport
+from gpubroker.providers.offering import page_of
 from gpubroker.providers.paging import Whole
 from gpubroker.providers.pushdown import read_options
-from gpubroker.providers.quarantine import mostly_sound
 from gpubroker.providers.refusals import Rule
 from gpubroker.providers.registered_keys import broker_key, registered
 from gpubroker.providers.states import StateTable, state_by
@@ -425,8 +425,7 @@ class Verda(KeepsThings):
         rows, rejected = parse_offers(
             answer.body, account=self.account, fetched_at=answer.asked_at, stock=stock
         )
-        complete = bool(rows) and mostly_sound(len(rows), len(rejected))
-        yield OfferPage(None, complete, rows, rejected)
+        yield page_of(rows, rejected)
 
     async def _stock(self) -> Stock:
         ask, path = partial(self.ask_for, operation="offers", method="GET"), _AVAILABILITY
@@ -531,8 +530,7 @@ class Verda(KeepsThings):
             await self.ask("discard", "DELETE", path, {"is_permanent": True})
 
     def _refuse(self, spec: LaunchSpec, offer: Offer, operation: str) -> None:
-        if spec.options:
-            raise self.unsupported(operation, f"options: {', '.join(sorted(spec.options))}")
+        self.takes_no_options(operation, spec)
         check(spec, offer)
 
     async def _machine(self, operation: str, ref: Ref) -> Instance:
